@@ -1,0 +1,1 @@
+//! Keys and identities: signers by URI, keyed tags, the local certificate authority.

@@ -1,0 +1,1 @@
+//! Ready sources: files (CSV, NDJSON, xlsx) and SQL, mapped to events by YAML.

@@ -1,0 +1,1 @@
+//! Seal, redact and verify one event. No I/O, no clock.

@@ -1,0 +1,1 @@
+//! HTTP: evidence bundles, who-read, the schema-registry endpoint. Mutual TLS.

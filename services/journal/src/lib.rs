@@ -1,0 +1,1 @@
+//! The records of the bus's own topics (audit, state, grants, fetch, facts): encode and decode, no I/O.

@@ -1,0 +1,1 @@
+//! decide(event, agreement, grants) -> Permit or Denial. Pure.

@@ -1,0 +1,1 @@
+//! The latest verified fact per person and record; evidence bundles; answers backfill.

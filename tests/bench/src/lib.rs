@@ -1,0 +1,1 @@
+//! Benchmarks: our figure, the baseline and the ratio from the same run.
