@@ -1,1 +1,34 @@
-//! The records of the bus's own topics (audit, state, grants, fetch, facts): encode and decode, no I/O.
+//! The records of the bus's own topics (audit, state, grants, fetch, facts): encode and decode,
+//! no I/O. Bytes are Avro binary against `schemas/bus/*.avsc`, without a frame, always the same
+//! for the same record.
+
+mod audit;
+mod backfill;
+mod chain;
+mod codec;
+mod delivery;
+mod framing;
+mod grant;
+mod malformed;
+mod source;
+mod state;
+mod tags;
+pub mod topics;
+
+pub use audit::{
+    AUDIT_VERSION, Audit, AuditCause, AuditCounts, AuditKind, MAX_BITMAP_BYTES, bitmap_fields,
+    field_bitmap,
+};
+pub use backfill::{FactBody, FactReply, Fence, Fetch, StoredFact};
+pub use chain::{CHAIN_PREFIX, CHAIN_START, Chain, ChainBreak, extend as extend_chain};
+pub use codec::{MAX_BLOB_BYTES, MAX_ITEMS, MAX_TEXT_BYTES, Record};
+pub use delivery::{DELIVERY_HEADER, DeliveryHeader, Mark, SIGNATURE_BYTES};
+pub use framing::{FRAME_BYTES, put_frame, unframe};
+pub use grant::{Grant, GrantKind, GrantStatus};
+pub use malformed::Malformed;
+pub use source::{Quarantine, SourceStatus};
+pub use state::{DeliveryPosition, OpenBackfill, Position, State, StreamSequence};
+pub use tags::{GrantId, Pseudonym, RecordTag, SubjectTag, TAG_BYTES};
+
+/// SHA-256 (suite 1) or SM3 (suite 2).
+pub type Digest = [u8; 32];

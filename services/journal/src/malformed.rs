@@ -1,0 +1,25 @@
+//! Why a record could not be read. Names the field, never its value.
+
+/// A record that does not follow its schema or passes a limit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    #[error("the record ends inside {field}")]
+    Truncated { field: &'static str },
+    #[error("{field}: not a valid Avro value")]
+    Invalid { field: &'static str },
+    #[error("{field}: outside its range")]
+    Range { field: &'static str },
+    #[error("{field}: longer than {limit}")]
+    TooLong { field: &'static str, limit: usize },
+    #[error("{count} bytes after the record")]
+    Trailing { count: usize },
+    #[error("record version {found}, this program reads version 1")]
+    Version { found: i64 },
+}
+
+impl Malformed {
+    /// The code under which `schemas/reasons.yaml` explains this to people.
+    pub const fn code(&self) -> &'static str {
+        "JOURNAL_MALFORMED"
+    }
+}
