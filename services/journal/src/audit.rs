@@ -1,5 +1,6 @@
 //! One entry of the audit log: what was delivered, denied, looked up, refused, opened or closed,
-//! why, and under which contract. Numbered and hash-chained per lane by its writer.
+//! why, and under which contract. Numbered and hash-chained per lane by each writer for itself:
+//! gateway and vault own the same lanes and neither can know the other's last number.
 //!
 //! Writing one is on the gateway's hot path: texts are borrowed, nothing allocates but `out`.
 
@@ -13,6 +14,35 @@ use std::borrow::Cow;
 pub const AUDIT_VERSION: i64 = 1;
 /// Longest bitmap of fields, in bytes (2,048 fields).
 pub const MAX_BITMAP_BYTES: usize = 256;
+
+/// Whose chain an entry is in. Each writer numbers its entries of a lane from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AuditWriter {
+    Gateway,
+    Vault,
+    Console,
+    Ledger,
+}
+
+/// All of them, in the order of their Avro symbols.
+pub const AUDIT_WRITERS: [AuditWriter; 4] = [
+    AuditWriter::Gateway,
+    AuditWriter::Vault,
+    AuditWriter::Console,
+    AuditWriter::Ledger,
+];
+
+impl AuditWriter {
+    /// As people see it in an audit id: `vault-3-120`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Vault => "vault",
+            Self::Console => "console",
+            Self::Ledger => "ledger",
+        }
+    }
+}
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,8 +117,9 @@ impl AuditCounts {
 /// One entry. Empty text and zero tags mean "does not apply".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit<'a> {
+    pub writer: AuditWriter,
     pub lane: u16,
-    /// From 1, gapless per lane.
+    /// From 1, gapless per writer and lane.
     pub number: u64,
     /// The chain's value before this record: zero for number 1.
     pub prev: Digest,
@@ -129,8 +160,15 @@ pub struct Audit<'a> {
 
 impl Audit<'_> {
     /// An entry in which nothing but place, time and kind is said yet.
-    pub fn empty(lane: u16, at_ms: i64, kind: AuditKind, cause: AuditCause) -> Self {
+    pub fn empty(
+        writer: AuditWriter,
+        lane: u16,
+        at_ms: i64,
+        kind: AuditKind,
+        cause: AuditCause,
+    ) -> Self {
         Self {
+            writer,
             lane,
             number: 0,
             prev: [0; 32],
@@ -166,6 +204,7 @@ impl Audit<'_> {
     /// Appends the record's bytes.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         put_long(out, AUDIT_VERSION);
+        put_long(out, self.writer as i64);
         put_long(out, i64::from(self.lane));
         put_count(out, self.number);
         out.extend_from_slice(&self.prev);
@@ -208,6 +247,7 @@ impl Audit<'_> {
             found => return Err(Malformed::Version { found }),
         }
         let audit = Audit {
+            writer: AUDIT_WRITERS[from.branch("writer", AUDIT_WRITERS.len())?],
             lane: from.number("lane")?,
             number: from.count("number")?,
             prev: from.fixed("prev")?,
@@ -251,6 +291,7 @@ impl Audit<'_> {
             Cow::Owned(text.into_owned())
         }
         Audit {
+            writer: self.writer,
             lane: self.lane,
             number: self.number,
             prev: self.prev,

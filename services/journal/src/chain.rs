@@ -1,15 +1,15 @@
-//! The audit chain: each lane numbers its records from 1 and hashes each onto the one before, so
-//! that dropping, adding, changing or swapping records before they are logged shows.
+//! The audit chain: each writer numbers its records of a lane from 1 and hashes each onto the one
+//! before, so that dropping, adding, changing or swapping records before they are logged shows.
 
 use crate::Digest;
-use crate::audit::Audit;
+use crate::audit::{Audit, AuditWriter};
 use crate::malformed::Malformed;
 use sha2::{Digest as _, Sha256};
 
 /// First byte of what a chain link hashes; used for nothing else in the bus.
 pub const CHAIN_PREFIX: u8 = 0x20;
 
-/// The chain before the first record of a lane.
+/// The chain before a writer's first record of a lane.
 pub const CHAIN_START: Digest = [0; 32];
 
 /// The chain after `record` (its encoded bytes): SHA-256(0x20 ‖ before ‖ record).
@@ -36,6 +36,8 @@ pub enum ChainBreak {
     Link { lane: u16, number: u64 },
     #[error("a record of lane {found} in lane {lane}")]
     Lane { lane: u16, found: u16 },
+    #[error("lane {lane}: record {number} is another writer's")]
+    Writer { lane: u16, number: u64 },
     #[error("lane {lane}: record after {last} can't be read")]
     Malformed {
         lane: u16,
@@ -54,33 +56,40 @@ impl ChainBreak {
             Self::Repeat { .. } => "AUDIT_REPEAT",
             Self::Link { .. } => "AUDIT_LINK_BROKEN",
             Self::Lane { .. } => "AUDIT_LANE_FOREIGN",
+            Self::Writer { .. } => "AUDIT_WRITER_FOREIGN",
             Self::Malformed { .. } => "AUDIT_MALFORMED",
             Self::Key { .. } => "AUDIT_KEY_CONTRADICTS",
         }
     }
 }
 
-/// Walks one lane from a known point and checks that every record continues it.
+/// Walks one writer's records of one lane from a known point and checks that every record continues it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
+    writer: AuditWriter,
     lane: u16,
     number: u64,
     digest: Digest,
 }
 
 impl Chain {
-    /// From the lane's first record.
-    pub const fn new(lane: u16) -> Self {
-        Self::resume(lane, 0, CHAIN_START)
+    /// From the writer's first record of the lane.
+    pub const fn new(writer: AuditWriter, lane: u16) -> Self {
+        Self::resume(writer, lane, 0, CHAIN_START)
     }
 
     /// From after record `number`, with the chain's value there.
-    pub const fn resume(lane: u16, number: u64, digest: Digest) -> Self {
+    pub const fn resume(writer: AuditWriter, lane: u16, number: u64, digest: Digest) -> Self {
         Self {
+            writer,
             lane,
             number,
             digest,
         }
+    }
+
+    pub const fn writer(&self) -> AuditWriter {
+        self.writer
     }
 
     pub const fn lane(&self) -> u16 {
@@ -99,6 +108,7 @@ impl Chain {
 
     /// Numbers and links `audit`, appends its bytes to `out` and moves on.
     pub fn append(&mut self, audit: &mut Audit<'_>, out: &mut Vec<u8>) {
+        audit.writer = self.writer;
         audit.lane = self.lane;
         audit.number = self.number + 1;
         audit.prev = self.digest;
@@ -108,7 +118,7 @@ impl Chain {
         self.number = audit.number;
     }
 
-    /// Checks the next record of the lane. After a break the walk stays where it was.
+    /// Checks the writer's next record of the lane. After a break the walk stays where it was.
     pub fn check<'a>(&mut self, key: &[u8], bytes: &'a [u8]) -> Result<Audit<'a>, ChainBreak> {
         let lane = self.lane;
         let audit = Audit::read(bytes).map_err(|source| ChainBreak::Malformed {
@@ -123,7 +133,13 @@ impl Chain {
                 found: audit.lane,
             });
         }
-        if key != crate::topics::audit_key(lane, found) {
+        if audit.writer != self.writer {
+            return Err(ChainBreak::Writer {
+                lane,
+                number: found,
+            });
+        }
+        if key != crate::topics::audit_key(self.writer, lane, found) {
             return Err(ChainBreak::Key {
                 lane,
                 number: found,

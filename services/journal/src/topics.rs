@@ -1,6 +1,7 @@
 //! Names of topics and layouts of keys. Everything that writes or reads a key of the bus does it
 //! through here. Names are logical: `mz-bus` puts an installation's prefix before them.
 
+use crate::audit::{AUDIT_WRITERS, AuditWriter};
 use crate::tags::{GrantId, Pseudonym, RecordTag, SubjectTag, TAG_BYTES};
 
 /// The slots' own state, one record per slot kind and lane.
@@ -11,7 +12,7 @@ pub const GRANTS: &str = "bus.grants";
 pub const FETCH: &str = "bus.fetch";
 /// Backfill answers, vault to gateway.
 pub const FACTS: &str = "bus.facts";
-/// The audit log before it is logged: numbered and chained per lane.
+/// The audit log before it is logged: numbered and chained per writer and lane.
 pub const AUDIT: &str = "bus.audit";
 /// Carries no records: a consumer group on it hands out slots (one partition, one slot).
 pub const SLOTS: &str = "bus.slots";
@@ -117,20 +118,23 @@ pub fn source_key(subject: [u8; TAG_BYTES], record: [u8; TAG_BYTES]) -> [u8; 2 *
 }
 
 /// Length in bytes of a key in [`AUDIT`].
-pub const AUDIT_KEY_BYTES: usize = 10;
+pub const AUDIT_KEY_BYTES: usize = 11;
 
-/// Key in [`AUDIT`]: lane, then number, big-endian, so that keys sort as the log runs.
-pub fn audit_key(lane: u16, number: u64) -> [u8; AUDIT_KEY_BYTES] {
+/// Key in [`AUDIT`]: lane, writer, number, big-endian, so that keys sort as each log runs.
+pub fn audit_key(writer: AuditWriter, lane: u16, number: u64) -> [u8; AUDIT_KEY_BYTES] {
     let mut key = [0; AUDIT_KEY_BYTES];
     key[..2].copy_from_slice(&lane.to_be_bytes());
-    key[2..].copy_from_slice(&number.to_be_bytes());
+    key[2] = writer as u8;
+    key[3..].copy_from_slice(&number.to_be_bytes());
     key
 }
 
 /// Inverse of [`audit_key`].
-pub fn parse_audit_key(key: &[u8]) -> Option<(u16, u64)> {
-    let (lane, number) = key.split_first_chunk::<2>()?;
+pub fn parse_audit_key(key: &[u8]) -> Option<(AuditWriter, u16, u64)> {
+    let (lane, rest) = key.split_first_chunk::<2>()?;
+    let (writer, number) = rest.split_first()?;
     Some((
+        *AUDIT_WRITERS.get(usize::from(*writer))?,
         u16::from_be_bytes(*lane),
         u64::from_be_bytes(number.try_into().ok()?),
     ))
@@ -159,8 +163,8 @@ mod tests {
                 assert_eq!(parse_state_key(&state_key(kind, lane)), Some((kind, lane)));
             }
             assert_eq!(
-                parse_audit_key(&audit_key(lane, u64::MAX - 1)),
-                Some((lane, u64::MAX - 1))
+                parse_audit_key(&audit_key(AuditWriter::Vault, lane, u64::MAX - 1)),
+                Some((AuditWriter::Vault, lane, u64::MAX - 1))
             );
         }
         for bad in ["gw|07", "gw|+7", "gw|70000", "ledger|1", "gw1", ""] {
@@ -176,7 +180,9 @@ mod tests {
             parse_grant_key(&grant_key(SubjectTag([3; 16]), GrantId([4; 16]))),
             Some((SubjectTag([3; 16]), GrantId([4; 16])))
         );
-        assert!(audit_key(1, 255) < audit_key(1, 256) && audit_key(1, u64::MAX) < audit_key(2, 0));
+        let of = |lane, number| audit_key(AuditWriter::Gateway, lane, number);
+        assert!(of(1, 255) < of(1, 256) && of(1, u64::MAX) < of(2, 0));
+        assert_eq!(parse_audit_key(&[0, 1, 9, 0, 0, 0, 0, 0, 0, 0, 1]), None);
     }
 
     #[test]
