@@ -1,1 +1,21 @@
 //! The only place that talks to librdkafka: TLS, readers, the transaction loop, topics and ACLs.
+//!
+//! - [`Reader`]: partitions from explicit positions, with end-of-partition events;
+//! - [`TxProducer`]: one transaction at a time, errors sorted by what to do next;
+//! - [`SlotGroup`]: who runs which slot.
+
+mod client;
+mod error;
+mod options;
+mod producer;
+mod reader;
+mod record;
+mod slots;
+pub mod tuning;
+
+pub use error::{BusError, TxError};
+pub use options::{BusOptions, TlsFiles, reader_group};
+pub use producer::TxProducer;
+pub use reader::{Isolation, Position, Reader, read_to_end};
+pub use record::{MAX_HEADERS, Polled, Record, UnreadableHeaders};
+pub use slots::{SlotGroup, SlotOptions, lanes_of, slot_group};
