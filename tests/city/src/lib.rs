@@ -1,1 +1,22 @@
-//! A synthetic city: register exports as departments really produce them. No real person's data.
+#![doc = include_str!("../README.md")]
+
+mod approvals;
+mod chance;
+mod dirt;
+mod expected;
+mod family;
+mod insurance;
+mod name;
+mod number;
+mod options;
+mod place;
+mod police;
+mod property;
+mod shape;
+mod write;
+
+pub use expected::{Expected, Register, StoryPerson};
+pub use number::{id_check_character, uscc_check_character};
+pub use options::{CityError, DEFAULT_AS_OF, MAX_PERSONS, Options};
+pub use place::REGIONS;
+pub use write::{MARK, mutate, write};
