@@ -177,6 +177,29 @@ impl Layout {
         }
     }
 
+    /// The text of a field whose type is `string` itself, no union.
+    pub(crate) fn plain_string<'a>(
+        &self,
+        field: usize,
+        datum: &'a [u8],
+        spans: &[Span],
+    ) -> Result<&'a str, WalkError> {
+        let fail = |fault| WalkError {
+            field: Some(field as u16),
+            fault,
+        };
+        let node = self
+            .fields
+            .get(field)
+            .map(|field| &self.nodes[field.node as usize]);
+        let (Some(Node::Str), Some(span)) = (node, spans.get(field)) else {
+            return Err(fail(AvroFault::OutOfRange));
+        };
+        Reader::new(&datum[span.start as usize..span.end as usize])
+            .string()
+            .map_err(fail)
+    }
+
     /// Steps over one value.
     fn walk(
         &self,

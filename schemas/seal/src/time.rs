@@ -28,16 +28,11 @@ pub fn date_text(days: i32) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-/// RFC 3339 in UTC with milliseconds: `2025-03-01T08:30:00.000Z`, always 24 characters
-/// for years 0 to 9999.
+/// RFC 3339 in UTC with milliseconds: `2025-03-01T08:30:00.000Z`.
 pub fn timestamp_text(millis: i64) -> String {
-    let mut out = String::with_capacity(24);
-    write_timestamp(millis, &mut out);
-    out
-}
-
-pub(crate) fn write_timestamp(millis: i64, out: &mut String) {
-    use std::fmt::Write;
+    if (0..=crate::meta::MAX_TIME_MS).contains(&millis) {
+        return String::from_utf8_lossy(&timestamp_bytes(millis)).into_owned();
+    }
     let (year, month, day) = civil(millis.div_euclid(MILLIS_PER_DAY));
     let rest = millis.rem_euclid(MILLIS_PER_DAY);
     let (hour, minute, second, milli) = (
@@ -46,9 +41,27 @@ pub(crate) fn write_timestamp(millis: i64, out: &mut String) {
         rest / 1000 % 60,
         rest % 1000,
     );
-    // Writing to a String can't fail.
-    let _ = write!(
-        out,
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
-    );
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+}
+
+/// The same as 24 ASCII bytes, for times that [`crate::meta`] allows (1970 to 9999):
+/// compared with a header for every event, so it does not allocate.
+pub(crate) fn timestamp_bytes(millis: i64) -> [u8; 24] {
+    let (year, month, day) = civil(millis.div_euclid(MILLIS_PER_DAY));
+    let rest = millis.rem_euclid(MILLIS_PER_DAY);
+    let mut out = *b"0000-00-00T00:00:00.000Z";
+    let mut put = |at: usize, width: usize, mut value: i64| {
+        for position in (at..at + width).rev() {
+            out[position] = b'0' + (value % 10) as u8;
+            value /= 10;
+        }
+    };
+    put(0, 4, year.rem_euclid(10_000));
+    put(5, 2, i64::from(month));
+    put(8, 2, i64::from(day));
+    put(11, 2, rest / 3_600_000);
+    put(14, 2, rest / 60_000 % 60);
+    put(17, 2, rest / 1000 % 60);
+    put(20, 3, rest % 1000);
+    out
 }

@@ -1,0 +1,1 @@
+//! Altered events and golden vectors, for the tests of other crates.
