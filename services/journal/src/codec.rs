@@ -3,6 +3,7 @@
 //! the limits below and by the input's own length, never by a number found in the input.
 
 use crate::malformed::Malformed;
+use mz_seal::avro::{AvroFault, Reader, Writer};
 use std::borrow::Cow;
 
 /// Longest text (ids, codes, topic names), in bytes.
@@ -30,99 +31,69 @@ pub trait Record: Sized {
     }
 }
 
-/// Avro `long` and `int`: zigzag, then base 128, least significant first.
 #[inline]
 pub(crate) fn put_long(out: &mut Vec<u8>, value: i64) {
-    let mut rest = zigzag(value);
-    while rest > 0x7f {
-        out.push((rest as u8 & 0x7f) | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
+    Writer(out).long(value);
 }
 
 /// Counters are u64 in code and `long` in Avro; two's complement carries all 64 bits.
 #[inline]
 pub(crate) fn put_count(out: &mut Vec<u8>, value: u64) {
-    put_long(out, value.cast_signed());
+    Writer(out).unsigned(value);
 }
 
 #[inline]
 pub(crate) fn put_bytes(out: &mut Vec<u8>, value: &[u8]) {
-    put_count(out, value.len() as u64);
-    out.extend_from_slice(value);
+    Writer(out).bytes(value);
 }
 
 #[inline]
 pub(crate) fn put_text(out: &mut Vec<u8>, value: &str) {
-    put_bytes(out, value.as_bytes());
+    Writer(out).string(value);
 }
 
-/// Avro array: one block with all elements, then the empty block.
 pub(crate) fn put_list<T>(out: &mut Vec<u8>, items: &[T], mut put: impl FnMut(&mut Vec<u8>, &T)) {
-    if !items.is_empty() {
-        put_count(out, items.len() as u64);
-        for item in items {
-            put(out, item);
-        }
-    }
-    out.push(0);
+    Writer(out).array(items.iter(), |writer, item| put(writer.0, item));
 }
 
 /// Avro `["null", T]`.
 pub(crate) fn put_option<T>(
     out: &mut Vec<u8>,
     value: Option<&T>,
-    mut put: impl FnMut(&mut Vec<u8>, &T),
+    put: impl FnOnce(&mut Vec<u8>, &T),
 ) {
-    match value {
-        None => out.push(0),
-        Some(value) => {
-            out.push(2);
-            put(out, value);
-        }
-    }
-}
-
-const fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)).cast_unsigned()
+    Writer(out).option(value, |writer, value| put(writer.0, value));
 }
 
 /// A cursor over one record; every read names its field, so that an error can.
 pub(crate) struct Decoder<'a> {
-    rest: &'a [u8],
+    from: Reader<'a>,
 }
 
 impl<'a> Decoder<'a> {
-    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            from: Reader::new(bytes),
+        }
     }
 
     pub(crate) fn finish(self) -> Result<(), Malformed> {
-        match self.rest.len() {
+        match self.from.remaining() {
             0 => Ok(()),
             count => Err(Malformed::Trailing { count }),
         }
     }
 
+    fn read<T>(
+        &mut self,
+        field: &'static str,
+        read: impl FnOnce(&mut Reader<'a>) -> Result<T, AvroFault>,
+    ) -> Result<T, Malformed> {
+        read(&mut self.from).map_err(|source| Malformed::Avro { field, source })
+    }
+
     pub(crate) fn long(&mut self, field: &'static str) -> Result<i64, Malformed> {
-        let mut value: u64 = 0;
-        for shift in (0..64).step_by(7) {
-            let (byte, rest) = self
-                .rest
-                .split_first()
-                .ok_or(Malformed::Truncated { field })?;
-            self.rest = rest;
-            let digit = u64::from(byte & 0x7f);
-            if shift == 63 && digit > 1 {
-                break;
-            }
-            value |= digit << shift;
-            if byte & 0x80 == 0 {
-                return Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed());
-            }
-        }
-        Err(Malformed::Invalid { field })
+        self.read(field, Reader::long)
     }
 
     pub(crate) fn count(&mut self, field: &'static str) -> Result<u64, Malformed> {
@@ -138,12 +109,7 @@ impl<'a> Decoder<'a> {
         &mut self,
         field: &'static str,
     ) -> Result<[u8; N], Malformed> {
-        let (value, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(Malformed::Truncated { field })?;
-        self.rest = rest;
-        Ok(*value)
+        self.read(field, Reader::fixed)
     }
 
     pub(crate) fn bytes(
@@ -151,21 +117,20 @@ impl<'a> Decoder<'a> {
         field: &'static str,
         limit: usize,
     ) -> Result<&'a [u8], Malformed> {
-        let length: usize = self.number(field)?;
-        if length > limit {
+        let bytes = self.read(field, Reader::bytes)?;
+        if bytes.len() > limit {
             return Err(Malformed::TooLong { field, limit });
         }
-        let (value, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or(Malformed::Truncated { field })?;
-        self.rest = rest;
-        Ok(value)
+        Ok(bytes)
     }
 
     pub(crate) fn text(&mut self, field: &'static str) -> Result<&'a str, Malformed> {
-        std::str::from_utf8(self.bytes(field, MAX_TEXT_BYTES)?)
-            .map_err(|_| Malformed::Invalid { field })
+        let text = self.read(field, Reader::string)?;
+        if text.len() > MAX_TEXT_BYTES {
+            let limit = MAX_TEXT_BYTES;
+            return Err(Malformed::TooLong { field, limit });
+        }
+        Ok(text)
     }
 
     pub(crate) fn owned_text(&mut self, field: &'static str) -> Result<String, Malformed> {
@@ -178,11 +143,7 @@ impl<'a> Decoder<'a> {
 
     /// Branch of a union or symbol of an enum, below `limit`.
     pub(crate) fn branch(&mut self, field: &'static str, limit: usize) -> Result<usize, Malformed> {
-        let branch: usize = self.number(field)?;
-        if branch >= limit {
-            return Err(Malformed::Range { field });
-        }
-        Ok(branch)
+        self.read(field, |from| from.symbol(limit))
     }
 
     pub(crate) fn option<T>(
@@ -204,23 +165,16 @@ impl<'a> Decoder<'a> {
         mut read: impl FnMut(&mut Self) -> Result<T, Malformed>,
     ) -> Result<Vec<T>, Malformed> {
         let mut items = Vec::new();
-        loop {
-            let announced = self.long(field)?;
-            if announced == 0 {
-                return Ok(items);
-            }
-            if announced < 0 {
-                self.long(field)?;
-            }
-            for _ in 0..announced.unsigned_abs() {
+        while let Some(block) = self.read(field, Reader::block)? {
+            for _ in 0..block.count {
                 if items.len() == MAX_ITEMS {
-                    return Err(Malformed::TooLong {
-                        field,
-                        limit: MAX_ITEMS,
-                    });
+                    let limit = MAX_ITEMS;
+                    return Err(Malformed::TooLong { field, limit });
                 }
                 items.push(read(self)?);
             }
+            self.read(field, |from| block.check(from))?;
         }
+        Ok(items)
     }
 }

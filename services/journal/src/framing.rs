@@ -16,10 +16,10 @@ pub fn put_frame(out: &mut Vec<u8>, schema_id: u32) {
 pub fn unframe(value: &[u8]) -> Result<(u32, &[u8]), Malformed> {
     let (frame, datum) = value
         .split_first_chunk::<FRAME_BYTES>()
-        .ok_or(Malformed::Truncated { field: "frame" })?;
+        .ok_or(Malformed::Frame)?;
     let [magic, id @ ..] = *frame;
     if magic != 0 {
-        return Err(Malformed::Invalid { field: "frame" });
+        return Err(Malformed::Frame);
     }
     Ok((u32::from_be_bytes(id), datum))
 }

@@ -57,6 +57,9 @@ pub struct SourceStatus {
     /// Every change that the register had made by then is published: a person without a record
     /// had none at that time. 0 before the first full pass.
     pub complete_to_ms: i64,
+    /// Rows of the register that the last pass could not read. While there are any, a person
+    /// without a record may be one of them: "none" must say so.
+    pub rejected: u64,
     pub at_ms: i64,
 }
 
@@ -68,6 +71,7 @@ impl Record for SourceStatus {
         put_long(out, i64::from(self.epoch));
         put_count(out, self.last_batch);
         put_long(out, self.complete_to_ms);
+        put_count(out, self.rejected);
         put_long(out, self.at_ms);
     }
 
@@ -78,6 +82,7 @@ impl Record for SourceStatus {
             epoch: from.number("epoch")?,
             last_batch: from.count("last_batch")?,
             complete_to_ms: from.long("complete_to_ms")?,
+            rejected: from.count("rejected")?,
             at_ms: from.long("at_ms")?,
         };
         from.finish()?;
