@@ -1,7 +1,76 @@
 #!/usr/bin/env bash
-# Formatting, clippy with warnings denied, all tests.
+# The one test command: format, lints, every test of the workspace against a real Kafka and PostgreSQL, and
+# the drill. On a fresh Debian it installs what it needs when it is root; otherwise it says the one command.
+#
+#   tests/run.sh                 all of it
+#   DRILL_ROUNDS=20 tests/run.sh longer drill (0: none)
+#
+# Last line: "N passed, N failed". Exit 0 only when nothing failed and something ran.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo fmt --all --check
-cargo clippy --workspace --all-targets --locked -- -D warnings
-cargo test --workspace --locked
+. deploy/prerequisites.sh
+
+log=target/run.log
+times=()
+mkdir -p target
+
+phase() { # phase NAME COMMAND...: runs, times and stops at the first failure
+  local name=$1 start=$SECONDS
+  shift
+  printf '\n== %s\n' "$name"
+  "$@"
+  times+=("$(printf '%-28s %4d s' "$name" $((SECONDS - start)))")
+}
+
+prerequisites() {
+  need_packages python3 python3-venv
+  need_rust
+  # The stock client of docs/subscriber.md, which a test runs as it stands on the page.
+  export MIANZHENG_PYTHON="$PWD/target/venv/bin/python"
+  if ! "$MIANZHENG_PYTHON" -c 'import confluent_kafka.schema_registry.avro' 2>/dev/null; then
+    python3 -m venv target/venv
+    target/venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+  fi
+}
+
+tests() {
+  # --no-fail-fast: one run names every failure. The sum below decides, then the exit code does.
+  local status=0
+  cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
+  read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$log")
+  if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then failed=1; fi
+  if [ "$passed" -eq 0 ]; then
+    echo "No test ran." >&2
+    failed=$((failed + 1))
+  fi
+}
+
+drill() {
+  if [ "${DRILL_ROUNDS:-3}" -eq 0 ]; then return; fi
+  if bash tests/drill.sh "${DRILL_ROUNDS:-3}"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+  fi
+}
+
+# Tests share one stack and leave it running for the next `cargo test`; this command leaves nothing behind.
+stop_stack() {
+  if [ -x target/debug/mianzheng ] && [ -e target/test-stack/stack.json ]; then
+    target/debug/mianzheng --dir target/test-stack stack down >/dev/null 2>&1 || true
+  fi
+}
+trap stop_stack EXIT
+
+passed=0 failed=0
+phase prerequisites prerequisites
+phase format cargo fmt --all --check
+phase clippy cargo clippy --workspace --all-targets --locked -- -D warnings
+phase "build" cargo test --workspace --locked --no-run
+phase "tests" tests
+phase "drill" drill
+
+printf '\n'
+printf '%s\n' "${times[@]}" "$(printf '%-28s %4d s' total $SECONDS)"
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ]

@@ -6,6 +6,7 @@ mod dirt;
 mod expected;
 mod family;
 mod insurance;
+mod load;
 mod name;
 mod number;
 mod options;
@@ -16,6 +17,7 @@ mod shape;
 mod write;
 
 pub use expected::{Expected, Register, StoryPerson};
+pub use load::{PROPERTY_DATABASE, load_property};
 pub use number::{id_check_character, uscc_check_character};
 pub use options::{CityError, DEFAULT_AS_OF, MAX_PERSONS, Options};
 pub use place::REGIONS;

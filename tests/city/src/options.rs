@@ -68,11 +68,15 @@ pub enum CityError {
     Dirty(u32),
     #[error("a city has snapshots 0 to {MAX_SNAPSHOT}, not {0}")]
     Snapshot(u32),
-    #[error("cannot write {path}")]
+    #[error("cannot use {path}")]
     Write {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("cannot load the property registry into PostgreSQL")]
+    Database(#[from] sqlx::Error),
+    #[error("cannot start the database client")]
+    Runtime(#[source] std::io::Error),
     #[error("cannot write the workbook of approvals")]
     Workbook(#[from] rust_xlsxwriter::XlsxError),
 }
