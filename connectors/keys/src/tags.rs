@@ -6,7 +6,7 @@
 
 use crate::{KeyError, SecretKey};
 use mz_contract::IdNumber;
-use mz_journal::{Pseudonym, RecordTag, SubjectTag};
+use mz_journal::{AuditWriter, Pseudonym, RecordTag, SubjectTag};
 use ring::hmac;
 use std::path::Path;
 
@@ -161,10 +161,15 @@ impl AuditKey {
 
     /// The blinding nonce of an audit record: the same after a restart, unknown to outsiders, so
     /// that a leaf of the log can't be found by trying contents.
-    pub fn nonce(&self, lane: u16, number: u64) -> [u8; TAG_LEN] {
+    pub fn nonce(&self, writer: AuditWriter, lane: u16, number: u64) -> [u8; TAG_LEN] {
         cut(mac(
             &self.0,
-            &[NONCE, &lane.to_be_bytes(), &number.to_be_bytes()],
+            &[
+                NONCE,
+                &[writer as u8],
+                &lane.to_be_bytes(),
+                &number.to_be_bytes(),
+            ],
         ))
     }
 }
