@@ -12,15 +12,15 @@ use crate::options::CityError;
 
 /// One message of COPY data, bytes.
 const BLOCK: usize = 64 * 1024;
-/// The database that stands for the land registry's own.
+/// A database of its own, as the land registry has one.
 pub const PROPERTY_DATABASE: &str = "realestate";
 
-/// Makes [`PROPERTY_DATABASE`] on the server of `admin_url` when it is absent, loads `script` into it and
-/// returns its URL. Loading again replaces the content.
+/// Makes `database` (say [`PROPERTY_DATABASE`]) on the server of `admin_url` when it is absent, loads `script`
+/// into it and returns its URL. Loading again replaces the content.
 ///
 /// # Errors
 /// The server refuses, or the script is not one that [`crate::write()`] wrote.
-pub fn load_property(admin_url: &str, script: &Path) -> Result<String, CityError> {
+pub fn load_property(admin_url: &str, database: &str, script: &Path) -> Result<String, CityError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -29,17 +29,17 @@ pub fn load_property(admin_url: &str, script: &Path) -> Result<String, CityError
         let admin = PgConnectOptions::from_str(admin_url)?;
         let mut connection = admin.connect().await?;
         let known = sqlx::query("SELECT count(*) FROM pg_database WHERE datname = $1")
-            .bind(PROPERTY_DATABASE)
+            .bind(database)
             .fetch_one(&mut connection)
             .await?;
         if known.try_get::<i64, _>(0)? == 0 {
-            let create = format!("CREATE DATABASE {PROPERTY_DATABASE}");
+            let create = format!("CREATE DATABASE \"{}\"", database.replace('"', "\"\""));
             sqlx::raw_sql(AssertSqlSafe(create))
                 .execute(&mut connection)
                 .await?;
         }
         connection.close().await?;
-        let own = admin.database(PROPERTY_DATABASE);
+        let own = admin.database(database);
         let mut connection = own.connect().await?;
         run(&mut connection, script).await?;
         connection.close().await?;
