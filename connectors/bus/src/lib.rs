@@ -2,17 +2,21 @@
 //!
 //! - [`Reader`]: partitions from explicit positions, with end-of-partition events;
 //! - [`TxProducer`]: one transaction at a time, errors sorted by what to do next;
-//! - [`SlotGroup`]: who runs which slot.
+//! - [`SlotGroup`]: who runs which slot;
+//! - [`Admin`], [`plan`]: topics and access rules, from the contract to the cluster.
 
+pub mod admin;
 mod client;
 mod error;
 mod options;
+pub mod plan;
 mod producer;
 mod reader;
 mod record;
 mod slots;
 pub mod tuning;
 
+pub use admin::Admin;
 pub use error::{BusError, TxError};
 pub use options::{BusOptions, TlsFiles, reader_group};
 pub use producer::TxProducer;
