@@ -5,8 +5,9 @@ use crate::KeyError;
 use crate::authority::Authority;
 use crate::layout::{self, BUS, BUS_PRINCIPALS, DEPARTMENT_ROLES, KeysDir};
 use crate::public::{KeyUse, PublicKeys};
-use crate::secret::{SecretKey, private_dir};
+use crate::secret::{SecretKey, private_dir, write_private_new};
 use crate::sign::ensure_signing_key;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// What provisioning did; paths and ids only.
@@ -45,6 +46,12 @@ pub fn provision(
     for private in ["", "ca", "tls", BUS] {
         private_dir(&dir.join(private))?;
     }
+
+    // One at a time: two commands at once must not certify each other's half-made keys.
+    let lock = dir.join("provision.lock");
+    write_private_new(&lock, b"")?;
+    let held = File::open(&lock).map_err(KeyError::io("cannot open", &lock))?;
+    held.lock().map_err(KeyError::io("cannot lock", &lock))?;
 
     let (authority, made) = Authority::ensure(&keys)?;
     report.note(keys.ca_key(), made);

@@ -24,6 +24,32 @@ pub enum Step {
     Ready,
 }
 
+impl Step {
+    /// What a person is told.
+    pub fn text(&self, chinese: bool) -> String {
+        match (self, chinese) {
+            (Self::Installing(what), true) => format!("安装 {what}"),
+            (Self::Installing(what), false) => format!("installing {what}"),
+            (Self::Downloading { file, done }, true) => format!("下载第 {done} 个文件：{file}"),
+            (Self::Downloading { file, done }, false) => {
+                format!("downloading file {done}: {file}")
+            }
+            (Self::Unpacking, true) => "解压 PostgreSQL".to_owned(),
+            (Self::Unpacking, false) => "unpacking PostgreSQL".to_owned(),
+            (Self::Keys, true) => "生成密钥与证书".to_owned(),
+            (Self::Keys, false) => "making keys and certificates".to_owned(),
+            (Self::Formatting(engine), true) => format!("初始化 {engine}"),
+            (Self::Formatting(engine), false) => format!("formatting {engine}"),
+            (Self::Starting(engine), true) => format!("启动 {engine}"),
+            (Self::Starting(engine), false) => format!("starting {engine}"),
+            (Self::Stopping(engine), true) => format!("停止 {engine}"),
+            (Self::Stopping(engine), false) => format!("stopping {engine}"),
+            (Self::Ready, true) => "就绪".to_owned(),
+            (Self::Ready, false) => "ready".to_owned(),
+        }
+    }
+}
+
 /// Receives the steps.
 pub trait Progress {
     fn step(&self, step: Step);
@@ -58,27 +84,11 @@ impl Bar {
 
 impl Progress for Bar {
     fn step(&self, step: Step) {
-        let text = match (&step, self.chinese) {
-            (Step::Installing(what), true) => format!("安装 {what}"),
-            (Step::Installing(what), false) => format!("installing {what}"),
-            (Step::Downloading { file, done }, true) => format!("下载第 {done} 个文件：{file}"),
-            (Step::Downloading { file, done }, false) => format!("downloading file {done}: {file}"),
-            (Step::Unpacking, true) => "解压 PostgreSQL".to_owned(),
-            (Step::Unpacking, false) => "unpacking PostgreSQL".to_owned(),
-            (Step::Keys, true) => "生成密钥与证书".to_owned(),
-            (Step::Keys, false) => "making keys and certificates".to_owned(),
-            (Step::Formatting(engine), true) => format!("初始化 {engine}"),
-            (Step::Formatting(engine), false) => format!("formatting {engine}"),
-            (Step::Starting(engine), true) => format!("启动 {engine}"),
-            (Step::Starting(engine), false) => format!("starting {engine}"),
-            (Step::Stopping(engine), true) => format!("停止 {engine}"),
-            (Step::Stopping(engine), false) => format!("stopping {engine}"),
-            (Step::Ready, _) => {
-                self.bar.finish_and_clear();
-                return;
-            }
-        };
-        self.bar.set_message(text);
+        if step == Step::Ready {
+            self.bar.finish_and_clear();
+        } else {
+            self.bar.set_message(step.text(self.chinese));
+        }
     }
 }
 
