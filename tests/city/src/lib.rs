@@ -16,9 +16,10 @@ mod property;
 mod shape;
 mod write;
 
+pub use chrono::NaiveDate;
 pub use expected::{Expected, Register, StoryPerson};
 pub use load::{PROPERTY_DATABASE, load_property};
 pub use number::{id_check_character, uscc_check_character};
-pub use options::{CityError, DEFAULT_AS_OF, MAX_PERSONS, Options};
+pub use options::{CityError, DEFAULT_AS_OF, MAX_PERSONS, Options, parse_day};
 pub use place::REGIONS;
 pub use write::{MARK, mutate, write};

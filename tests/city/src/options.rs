@@ -60,6 +60,14 @@ impl Options {
     }
 }
 
+/// A day as an option states it: `2026-11-20`.
+///
+/// # Errors
+/// Not a day of the calendar.
+pub fn parse_day(text: &str) -> Result<NaiveDate, CityError> {
+    text.parse().map_err(|_| CityError::Day(text.to_owned()))
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum CityError {
     #[error("a city has 1 to {MAX_PERSONS} persons, not {0}")]
@@ -68,6 +76,8 @@ pub enum CityError {
     Dirty(u32),
     #[error("a city has snapshots 0 to {MAX_SNAPSHOT}, not {0}")]
     Snapshot(u32),
+    #[error("{0}: not a day, expected YYYY-MM-DD")]
+    Day(String),
     #[error("cannot use {path}")]
     Write {
         path: PathBuf,
