@@ -205,3 +205,54 @@ impl BatchCache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Suite;
+    use crate::tree::Tree;
+
+    /// A batch too large to remember whole keeps its upper levels and still refuses.
+    #[test]
+    fn a_batch_beyond_the_cache_is_proven_and_refused_alike() {
+        let digests: Vec<Digest> = (0..70_001u32)
+            .map(|n| {
+                let mut digest = [7; 32];
+                digest[..4].copy_from_slice(&n.to_be_bytes());
+                digest
+            })
+            .collect();
+        let tree = Tree::build(&digests);
+        let statement = BatchStatement {
+            suite: Suite::Ed25519Sha256,
+            key_id: "k",
+            department: "d",
+            stream: "s",
+            epoch: 1,
+            number: 1,
+            count: digests.len() as u32,
+            root: tree.head(),
+        };
+        let mut batch = Batch::new(&statement, [0; 32]);
+        assert!(batch.nodes.base > 0 && batch.nodes.held() <= MAX_NODES_PER_BATCH);
+        for index in [0u32, 1, 69_999, 70_000, 35_000, 35_001, 1] {
+            let path: Vec<u8> = tree.path(index).flatten().copied().collect();
+            assert!(
+                batch.includes(&digests[index as usize], index, &path),
+                "{index}"
+            );
+            assert!(
+                !batch.includes(&digests[(index as usize + 2) % digests.len()], index, &path),
+                "{index}"
+            );
+            for byte in (0..path.len()).step_by(31) {
+                let mut bad = path.clone();
+                bad[byte] ^= 1;
+                assert!(
+                    !batch.includes(&digests[index as usize], index, &bad),
+                    "{index} byte {byte}"
+                );
+            }
+        }
+    }
+}

@@ -1,7 +1,8 @@
 //! The hashes of suite 1. One-byte prefixes keep every use apart: 10 meta, 11 leaf,
 //! 12 event digest, 13 salt; 00 and 01 only inside the RFC 6962 batch tree.
 
-use sha2::{Digest as _, Sha256};
+use sha2::digest::core_api::Block;
+use sha2::{Digest as _, Sha256, Sha256VarCore, compress256};
 
 /// SHA-256 output.
 pub type Digest = [u8; 32];
@@ -27,6 +28,60 @@ pub const SUBJECT_LEAF: u16 = 1;
 /// Index of the record id's leaf.
 pub const RECORD_LEAF: u16 = 2;
 
+/// Initial hash value, FIPS 180-4 section 5.3.3.
+const INITIAL: [u32; 8] = [
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
+    0x5be0_cd19,
+];
+const BLOCK: usize = 64;
+/// Padding takes at least a 0x80 byte and 8 bytes of length.
+const PADDING: usize = 9;
+
+/// SHA-256 of `head ‖ tail`. Most messages here fit one or two blocks: those are padded
+/// in place and compressed at once.
+#[inline]
+fn sha256(head: &[u8], tail: &[u8]) -> Digest {
+    let length = head.len() + tail.len();
+    if length <= BLOCK - PADDING {
+        blocks::<BLOCK>(head, tail)
+    } else if length <= 2 * BLOCK - PADDING {
+        blocks::<{ 2 * BLOCK }>(head, tail)
+    } else {
+        Sha256::new()
+            .chain_update(head)
+            .chain_update(tail)
+            .finalize()
+            .into()
+    }
+}
+
+#[inline]
+fn blocks<const BYTES: usize>(head: &[u8], tail: &[u8]) -> Digest {
+    let length = head.len() + tail.len();
+    let mut message = [0u8; BYTES];
+    message[..head.len()].copy_from_slice(head);
+    message[head.len()..length].copy_from_slice(tail);
+    message[length] = 0x80;
+    // At most 119 bytes: the bit count fits two bytes.
+    message[BYTES - 2..].copy_from_slice(&(length as u16 * 8).to_be_bytes());
+    let mut state = INITIAL;
+    for block in message.as_chunks::<BLOCK>().0 {
+        let block: Block<Sha256VarCore> = (*block).into();
+        compress256(&mut state, &[block]);
+    }
+    let mut out = [0; DIGEST_BYTES];
+    for (bytes, word) in out.chunks_exact_mut(4).zip(state) {
+        bytes.copy_from_slice(&word.to_be_bytes());
+    }
+    out
+}
+
 /// SHA-256 of the committed bytes of a schema file.
 pub fn schema_digest(avsc: &[u8]) -> Digest {
     Sha256::digest(avsc).into()
@@ -34,11 +89,7 @@ pub fn schema_digest(avsc: &[u8]) -> Digest {
 
 /// H(10 ‖ meta)
 pub(crate) fn meta_leaf(meta: &[u8]) -> Digest {
-    Sha256::new()
-        .chain_update([META])
-        .chain_update(meta)
-        .finalize()
-        .into()
+    sha256(&[META], meta)
 }
 
 /// H(11 ‖ u16 index ‖ salt ‖ Avro bytes)
@@ -47,11 +98,7 @@ pub(crate) fn leaf(index: u16, salt: &Salt, avro: &[u8]) -> Digest {
     head[0] = LEAF;
     head[1..3].copy_from_slice(&index.to_be_bytes());
     head[3..].copy_from_slice(salt);
-    Sha256::new()
-        .chain_update(head)
-        .chain_update(avro)
-        .finalize()
-        .into()
+    sha256(&head, avro)
 }
 
 /// The leaf of a string that is not a field of its own (subject, record id).
@@ -71,7 +118,7 @@ pub(crate) fn salts(seed: &Seed, count: usize, out: &mut Vec<Salt>) {
     let mut counter: u32 = 0;
     while out.len() < count {
         head[33..].copy_from_slice(&counter.to_be_bytes());
-        let block = Sha256::digest(head);
+        let block = sha256(&head, &[]);
         let (mut first, mut second) = ([0; SALT_BYTES], [0; SALT_BYTES]);
         first.copy_from_slice(&block[..SALT_BYTES]);
         second.copy_from_slice(&block[SALT_BYTES..]);
@@ -115,7 +162,7 @@ impl Leaves {
 pub(crate) fn tree_leaf(digest: &Digest) -> Digest {
     let mut input = [TREE_LEAF; 33];
     input[1..].copy_from_slice(digest);
-    Sha256::digest(input).into()
+    sha256(&input, &[])
 }
 
 /// RFC 6962 node: H(01 ‖ left ‖ right).
@@ -123,5 +170,26 @@ pub(crate) fn tree_node(left: &[u8], right: &[u8]) -> Digest {
     let mut input = [TREE_NODE; 65];
     input[1..33].copy_from_slice(left);
     input[33..].copy_from_slice(right);
-    Sha256::digest(input).into()
+    sha256(&input, &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every length around the one-, two- and many-block borders, against the library.
+    #[test]
+    fn short_messages_hash_as_the_library_does() {
+        let bytes: Vec<u8> = (0..200u8).collect();
+        for length in 0..bytes.len() {
+            for cut in [0, length / 3, length] {
+                let want: Digest = Sha256::digest(&bytes[..length]).into();
+                assert_eq!(
+                    sha256(&bytes[..cut], &bytes[cut..length]),
+                    want,
+                    "{length} cut at {cut}"
+                );
+            }
+        }
+    }
 }

@@ -1,1 +1,0 @@
-//! Altered events and golden vectors, for the tests of other crates.
