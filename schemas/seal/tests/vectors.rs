@@ -1,11 +1,6 @@
 //! The golden vectors: the committed files are what the code makes, and each altered
 //! event is refused with its own reason. `MIANZHENG_BLESS=1` writes the files anew.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failed step of a test is a failed test"
-)]
-
 use mz_seal::testing::{Alteration, Golden, WireEvent, golden_dir};
 use mz_seal::{Headers, SealFault, Verifier, unframe};
 
