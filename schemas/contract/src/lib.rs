@@ -30,7 +30,7 @@ mod lint;
 mod load;
 pub mod matrix;
 
-pub use agreement::{Agreement, AgreementIx, Answer, CaseRules, CloseRule, OpenRule, Scope, Section, SubjectPath};
+pub use agreement::{Agreement, AgreementIx, Answer, CaseRules, CloseRule, OpenRule, Scope, ScopeKind, Section, SubjectPath};
 pub use approval::{approval_payload, section_digest};
 pub use calendar::{Calendar, Due};
 pub use contract::{BUS, Contract, MAX_LANES, Mode, SectionRef};
@@ -39,7 +39,7 @@ pub use department::{Department, is_uscc};
 pub use expr::{EvalError, Expr};
 pub use fault::Fault;
 pub use id_number::{ID_INPUT_MAX_BYTES, ID_LENGTH, IdFault, IdNumber, check_character};
-pub use item::{FactNeed, FactState, Outcome, ServiceItem};
+pub use item::{Cardinality, FactNeed, FactState, Outcome, ServiceItem};
 pub use keys::{KeyUse, PublicKey};
 pub use lint::{IdsReport, Lint, allocate_schema_ids, lint};
 pub use reasons::{Lang, Reason, Reasons, Text};
