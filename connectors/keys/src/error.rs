@@ -57,6 +57,12 @@ pub enum KeyError {
         #[source]
         source: rcgen::Error,
     },
+    /// The contract has faults: nothing is signed that nobody can read. `faults` says which.
+    #[error("the contract has {} fault(s), the first: {}", faults.len(), faults.first().map_or_else(String::new, ToString::to_string))]
+    Contract { faults: Vec<mz_contract::Fault> },
+    /// The key module refused to sign.
+    #[error("signing")]
+    Sign(#[source] mz_seal::SignError),
     /// The operating system gave no random bytes.
     #[error("the system's random source failed")]
     NoRandom,

@@ -6,11 +6,13 @@
 //! - [`public`]: the public halves, as the contract publishes them (`*.keys.yaml`).
 //! - [`authority`]: the local certificate authority; any X.509 CA takes its place in production.
 //! - [`provision`]: makes what is missing in a keys directory and never overwrites.
+//! - [`approvals`]: a provider's signatures under the agreements that open its data.
 //! - [`rotate`]: a new seal key beside the old one; revocation by last accepted batch.
 //! - [`layout`]: where each file lives and which principals exist.
 //!
 //! Nothing here prints, logs or puts into an error a private key or an identity number.
 
+pub mod approvals;
 pub mod authority;
 mod error;
 pub mod layout;
@@ -21,6 +23,7 @@ pub mod secret;
 pub mod sign;
 pub mod tags;
 
+pub use approvals::sign_approvals;
 pub use error::KeyError;
 pub use layout::KeysDir;
 pub use provision::{Report, provision};

@@ -183,7 +183,7 @@ impl PublicKeys {
 }
 
 /// A YAML double-quoted scalar: JSON's escapes are valid there.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {
