@@ -1,1 +1,16 @@
 //! decide(event, agreement, grants) -> Permit or Denial. Pure.
+//!
+//! - [`GrantsIndex`]: whom a lane's grants concern, and whether they are in force;
+//! - [`decide`]: one verified event under one section of one agreement;
+//! - [`Permit`]: the only input from which a delivery can be made.
+
+mod decide;
+mod grants;
+mod permit;
+
+pub use decide::{Decision, Denial, Now, Rule, decide};
+pub use grants::{
+    Bar, CLOCK_SKEW_MS, Change, DEFAULT_GRANT_LIMIT, GrantsFull, GrantsIndex, Held,
+    KEEP_EXPIRED_MS, Standing,
+};
+pub use permit::Permit;
