@@ -54,6 +54,19 @@ drill() {
   fi
 }
 
+# Every relative link of a page leads to a file.
+pages() {
+  local page link broken=0
+  while IFS=: read -r page link; do
+    link=${link#](} link=${link%)} link=${link%%#*}
+    if [ -n "$link" ] && [ ! -e "$(dirname "$page")/$link" ]; then
+      printf '%s: no such file: %s\n' "$page" "$link" >&2
+      broken=1
+    fi
+  done < <(git ls-files '*.md' | xargs grep -oE '\]\((\.\./|[A-Za-z0-9_])[^):]*\)' /dev/null)
+  return $broken
+}
+
 # Tests share one stack and leave it running for the next `cargo test`; this command leaves nothing behind.
 stop_stack() {
   if [ -x target/debug/mianzheng ] && [ -e target/test-stack/stack.json ]; then
@@ -64,6 +77,7 @@ trap stop_stack EXIT
 
 passed=0 failed=0
 phase prerequisites prerequisites
+phase pages pages
 phase format cargo fmt --all --check
 phase clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 phase "build" cargo test --workspace --locked --no-run
