@@ -180,6 +180,12 @@ impl Dataset {
         format!("src.{}", self.id)
     }
 
+    /// The path of its files below the contract root, without ending.
+    #[must_use]
+    pub fn stem(&self) -> String {
+        format!("catalogue/{}/{}.v{}", self.department, self.name, self.version)
+    }
+
     #[must_use]
     pub fn field_index(&self, name: &str) -> Option<usize> {
         self.fields.iter().position(|field| field.name == name)

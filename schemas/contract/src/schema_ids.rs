@@ -206,16 +206,26 @@ pub(crate) fn parse(text: &str, datasets: &[Dataset], faults: &mut Faults) -> Sc
             }
         };
         if schema_digest(built.0.as_bytes()) != digest {
-            let code = match key {
-                SchemaKey::Source { .. } => "SCHEMA_CHANGED",
-                _ => "SCHEMA_ID_DIGEST",
-            };
-            faults.push(code, SCHEMA_IDS_FILE, &raw.digest.referenced, &id.to_string(), &key.topic());
-            continue;
+            changed(&key, id, &raw.digest.referenced, datasets, faults);
         }
         ids.entries.insert(id, SchemaEntry { id, key, digest, avsc: built.0, layout: built.1 });
     }
     ids
+}
+
+/// A source schema that is not what its id was given for: the schema's file is at fault, not the list.
+fn changed(key: &SchemaKey, id: u32, at: &Location, datasets: &[Dataset], faults: &mut Faults) {
+    let source = match key {
+        SchemaKey::Source { dataset } => datasets.iter().find(|known| known.id == *dataset),
+        _ => None,
+    };
+    match source {
+        Some(dataset) => {
+            let file = format!("{}.avsc", dataset.stem());
+            faults.push_at("SCHEMA_CHANGED", &file, (1, 1), &dataset.id, &(dataset.version + 1).to_string());
+        }
+        None => faults.push("SCHEMA_ID_DIGEST", SCHEMA_IDS_FILE, at, &id.to_string(), &key.topic()),
+    }
 }
 
 fn build(key: &SchemaKey, datasets: &[Dataset]) -> Result<(String, Arc<Layout>), String> {
@@ -260,7 +270,7 @@ pub(crate) fn hex_digest(text: &str) -> Option<[u8; 32]> {
 /// Faults for what the contract needs and the file does not have.
 pub(crate) fn check_wanted(ids: &SchemaIds, wanted: &[Wanted], faults: &mut Faults) {
     for wanted in wanted {
-        if ids.id_of(&wanted.key, &wanted.digest).is_none() {
+        if ids.iter().all(|entry| entry.key != wanted.key) {
             faults.push("SCHEMA_ID_MISSING", SCHEMA_IDS_FILE, &Location::UNKNOWN, &wanted.key.topic(), "");
         }
     }

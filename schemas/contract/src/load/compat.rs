@@ -4,7 +4,6 @@
 use mz_seal::FieldType;
 
 use super::avsc::place;
-use super::datasets::stem_of;
 use crate::dataset::Dataset;
 use crate::fault::Faults;
 use crate::tree::Tree;
@@ -16,7 +15,7 @@ pub(super) fn check(datasets: &[Dataset], tree: &Tree, faults: &mut Faults) {
             .filter(|old| old.department == new.department && old.name == new.name && old.version < new.version)
             .max_by_key(|old| old.version);
         let Some(old) = old else { continue };
-        let file = format!("{}.avsc", stem_of(new));
+        let file = format!("{}.avsc", new.stem());
         let avsc = tree.get(&file).unwrap_or_default();
         for (field, detail) in differences(old, new) {
             let at = place(avsc, &field);

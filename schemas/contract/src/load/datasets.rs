@@ -85,11 +85,6 @@ fn parse_stem(stem: &str) -> Option<(&str, &str, u16)> {
     (plain && parts_hold && is_name(department)).then_some((department, name, number))
 }
 
-/// The path of a dataset's files, without ending.
-pub(super) fn stem_of(dataset: &Dataset) -> String {
-    format!("catalogue/{}/{}.v{}", dataset.department, dataset.name, dataset.version)
-}
-
 /// Where a dataset is written.
 pub(super) struct Source<'a> {
     pub(super) file: &'a str,
