@@ -26,6 +26,8 @@ pub(crate) fn common(bus: &BusOptions) -> ClientConfig {
         .set("client.id", &bus.client_id)
         // A topic that is not in the plan must be an error, not a new topic.
         .set("allow.auto.create.topics", "false")
+        // How long an unknown topic may be one that is just being made. Default 30 s.
+        .set("topic.metadata.propagation.max.ms", "5000")
         // After a broker's restart, be back in a second, not in ten.
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "1000")
