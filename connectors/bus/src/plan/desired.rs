@@ -289,7 +289,8 @@ fn vault(rules: &mut Rules, contract: &Contract, options: &PlanOptions) {
     rules.topic(VAULT, topics::GRANTS, BOTH);
     rules.topic(VAULT, topics::FETCH, READ);
     rules.topic(VAULT, topics::FACTS, WRITE);
-    rules.topic(VAULT, topics::AUDIT, WRITE);
+    // Its HTTP side answers auditors who read what: from the log itself.
+    rules.topic(VAULT, topics::AUDIT, BOTH);
     slots(rules, VAULT, SlotKind::Vault, options);
 }
 
