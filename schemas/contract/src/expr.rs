@@ -14,6 +14,8 @@
 
 mod check;
 mod eval;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::ops::Range;
