@@ -204,22 +204,7 @@ impl Verifier {
         keys: &dyn KeySource,
     ) -> Result<VerifiedDelivery<'a>, SealFault> {
         let seal = DeliverySeal::parse(seal)?;
-        check_origin(
-            &seal.meta,
-            expect.bus,
-            expect.department,
-            expect.dataset,
-            expect.streams,
-        )?;
-        if expect.lane.is_some_and(|lane| lane != seal.meta.lane) {
-            return Err(SealFault::LaneWrong);
-        }
-        let fields = expect.source_layout.fields().len();
-        if seal.meta.schema != *expect.source_schema_digest
-            || usize::from(seal.meta.field_count) != fields
-        {
-            return Err(SealFault::SchemaMismatch);
-        }
+        self.check_delivery(&seal, expect)?;
         if expect.projected_layout.fields().len() != expect.kept.len() {
             return Err(SealFault::DisclosureMismatch);
         }
@@ -237,6 +222,61 @@ impl Verifier {
             batch: batch_ref(&seal.meta, &seal.batch),
             meta: seal.meta,
         })
+    }
+
+    /// Verifies the seal of a withdrawal (a record with a null value): the department said
+    /// that a record is withdrawn. No field is disclosed; which record it was rests on the
+    /// topic's key, which is the bus's. `kept` and `projected_layout` are not looked at.
+    ///
+    /// # Errors
+    /// As [`Verifier::verify_delivery`]; an event that is not withdrawn contradicts its meta.
+    pub fn verify_withdrawal<'a>(
+        &mut self,
+        expect: &ExpectDelivery<'_>,
+        seal: &'a [u8],
+        keys: &dyn KeySource,
+    ) -> Result<VerifiedDelivery<'a>, SealFault> {
+        let seal = DeliverySeal::parse(seal)?;
+        self.check_delivery(&seal, expect)?;
+        if !seal.meta.withdrawn {
+            return Err(SealFault::MetaContradicts);
+        }
+        let event_digest = self.delivery_digest(&seal, &[], &[], &[])?;
+        let batch_root = self.prove(&seal.meta, seal.suite, &seal.batch, &event_digest, keys)?;
+        Ok(VerifiedDelivery {
+            subject: seal.subject,
+            record: seal.record,
+            datum: &[],
+            spans: Vec::new(),
+            event_digest,
+            batch_root,
+            batch: batch_ref(&seal.meta, &seal.batch),
+            meta: seal.meta,
+        })
+    }
+
+    fn check_delivery(
+        &self,
+        seal: &DeliverySeal<'_>,
+        expect: &ExpectDelivery<'_>,
+    ) -> Result<(), SealFault> {
+        check_origin(
+            &seal.meta,
+            expect.bus,
+            expect.department,
+            expect.dataset,
+            expect.streams,
+        )?;
+        if expect.lane.is_some_and(|lane| lane != seal.meta.lane) {
+            return Err(SealFault::LaneWrong);
+        }
+        let fields = expect.source_layout.fields().len();
+        if seal.meta.schema != *expect.source_schema_digest
+            || usize::from(seal.meta.field_count) != fields
+        {
+            return Err(SealFault::SchemaMismatch);
+        }
+        Ok(())
     }
 
     fn delivery_digest(

@@ -156,6 +156,27 @@ fn deliveries_verify_and_altered_ones_do_not() {
     }
 }
 
+/// A withdrawal proves that the department withdrew a record, and nothing else does.
+#[test]
+fn withdrawals_verify_without_a_value() {
+    let golden = Golden::make();
+    for delivery in &golden.deliveries {
+        let expect =
+            golden.expect_delivery(delivery.event.lane, &golden.kept, &golden.projected_layout);
+        let seal = delivery.event.header("mz-seal").unwrap();
+        let outcome = Verifier::new()
+            .verify_withdrawal(&expect, seal, &golden.keys)
+            .map(|withdrawal| withdrawal.event_digest)
+            .map_err(|fault| fault.code());
+        let wanted = match delivery.name.as_str() {
+            "withdrawal" => Ok(golden.events[delivery.of].digest),
+            "kept-fields-withdrawn" => Err("DISCLOSURE_MISMATCH"),
+            _ => Err("META_CONTRADICTS"),
+        };
+        assert_eq!(outcome, wanted, "{}", delivery.name);
+    }
+}
+
 #[test]
 fn a_delivery_does_not_carry_the_seed_or_a_withheld_value() {
     let golden = Golden::make();
@@ -174,4 +195,82 @@ fn a_delivery_does_not_carry_the_seed_or_a_withheld_value() {
     assert!(!holds("张三丰".as_bytes()));
     assert!(!holds("东莞市某某电子有限公司".as_bytes()));
     assert!(holds(b"11010519491231002X"));
+}
+
+/// docs/wire-format.md: its example is a vector, its codes and limits are the code's.
+#[test]
+fn the_page_says_what_the_code_does() {
+    let page = std::fs::read_to_string(golden_dir().join("../../docs/wire-format.md")).unwrap();
+    let joined = page.replace('\n', "");
+    let golden = Golden::make();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let (_, events) = golden
+        .files()
+        .into_iter()
+        .find(|(name, _)| *name == "events.json")
+        .unwrap();
+    let event = &events[5];
+    let mut wanted = vec![
+        text(&event["value"]["hex"]),
+        text(&event["meta_avro"]),
+        text(&event["seed"]),
+        text(&event["event_digest"]),
+        text(&event["batch"]["root"]),
+        text(&event["batch"]["payload"]),
+        text(&event["headers"][6][1]["hex"]),
+    ];
+    let (_, deliveries) = golden
+        .files()
+        .into_iter()
+        .find(|(name, _)| *name == "deliveries.json")
+        .unwrap();
+    wanted.push(text(&deliveries[3]["headers"][6][1]["hex"]));
+    for hex in wanted {
+        assert!(joined.contains(&hex), "not on the page: {hex}");
+    }
+    for code in SealFault::CODES {
+        assert!(
+            page.contains(&format!("`{code}`")),
+            "{code} is not on the page"
+        );
+    }
+    for limit in ["262,144", "16,384", "1,024", "1,048,576", "65,536"] {
+        assert!(page.contains(limit), "{limit}");
+    }
+    assert_eq!(
+        (
+            mz_seal::MAX_DATUM_BYTES,
+            mz_seal::MAX_SEAL_BYTES,
+            mz_seal::MAX_META_BYTES,
+            mz_seal::MAX_BATCH,
+            mz_seal::MAX_ITEMS
+        ),
+        (262_144, 16_384, 1_024, 1_048_576, 65_536)
+    );
+}
+
+/// Somebody else's code, in another language, agrees on every vector.
+#[test]
+fn the_independent_verifier_agrees() {
+    let script = golden_dir().join("verify.py");
+    match std::process::Command::new("python3").arg(&script).output() {
+        Ok(run) => assert!(
+            run.status.success(),
+            "{}",
+            String::from_utf8_lossy(&run.stderr)
+        ),
+        Err(error) => eprintln!("skipped: python3 does not start: {error}"),
+    }
+}
+
+/// Every code that a person may see has its texts.
+#[test]
+fn every_code_has_a_text() {
+    let reasons = std::fs::read_to_string(golden_dir().join("../../schemas/reasons.yaml")).unwrap();
+    for code in SealFault::CODES {
+        assert!(
+            reasons.contains(&format!("\n{code}: ")),
+            "{code} has no text in reasons.yaml"
+        );
+    }
 }

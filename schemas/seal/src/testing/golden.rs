@@ -386,6 +386,7 @@ impl Golden {
             ("batch-of-one", 5, true, true, self.kept.clone()),
             ("every-field", 4, true, true, (0..15).collect()),
             ("no-field", 3, false, true, Vec::new()),
+            ("withdrawal", 2, false, false, Vec::new()),
         ];
         for (name, of, subject, record, kept) in disclosures {
             let source = &self.events[of];
