@@ -1,0 +1,7 @@
+//! What is served: one file per resource.
+
+pub mod bundles;
+pub mod health;
+pub mod problem;
+pub mod schemas;
+pub mod who_read;

@@ -1,0 +1,56 @@
+//! How refusals look: a status, a code, and what the code says in both languages. Nothing of the
+//! request comes back, so that no identity number can.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use mz_contract::Reasons;
+use mz_vault::{Refusal, RefusalKind};
+use serde::{Deserialize, Serialize};
+
+/// The body of every refusal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    pub code: String,
+    pub zh: String,
+    pub en: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix_zh: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix_en: Option<String>,
+}
+
+impl Problem {
+    pub fn of(reasons: &Reasons, code: &str) -> Self {
+        let reason = reasons.get(code);
+        let fix = reason.and_then(|reason| reason.fix.as_ref());
+        Self {
+            code: code.to_owned(),
+            zh: reason.map_or_else(|| code.to_owned(), |reason| reason.text.zh.clone()),
+            en: reason.map_or_else(|| code.to_owned(), |reason| reason.text.en.clone()),
+            fix_zh: fix.map(|fix| fix.zh.clone()),
+            fix_en: fix.map(|fix| fix.en.clone()),
+        }
+    }
+}
+
+/// A refusal as a response.
+pub fn problem(reasons: &Reasons, status: StatusCode, code: &str) -> Response {
+    let mut response = (status, axum::Json(Problem::of(reasons, code))).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+pub fn refused(reasons: &Reasons, refusal: Refusal) -> Response {
+    let status = match refusal.kind() {
+        RefusalKind::Invalid => StatusCode::BAD_REQUEST,
+        RefusalKind::Denied => StatusCode::FORBIDDEN,
+        RefusalKind::Unknown => StatusCode::NOT_FOUND,
+        RefusalKind::Elsewhere => StatusCode::MISDIRECTED_REQUEST,
+        RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    problem(reasons, status, refusal.code())
+}

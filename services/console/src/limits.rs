@@ -1,0 +1,32 @@
+//! Every limit of the HTTP services.
+
+use std::time::Duration;
+
+/// Largest request body, bytes.
+pub const MAX_BODY_BYTES: usize = 16 * 1024;
+/// Largest schema in a lookup body, bytes.
+pub const MAX_SCHEMA_BODY_BYTES: usize = 256 * 1024;
+/// Connections held open at once.
+pub const MAX_CONNECTIONS: usize = 2_048;
+/// Requests worked on at once; more are answered 503 at once.
+pub const MAX_IN_FLIGHT: usize = 1_024;
+/// Who-read scans at once: each reads a lane of the audit topic.
+pub const MAX_SCANS: usize = 4;
+/// A TLS handshake takes no longer.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request's head arrives within.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request is answered within.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections that are still busy at shutdown get this long.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest PEM file that is read, bytes.
+pub const MAX_PEM_BYTES: u64 = 1 << 20;
+/// Audit records on one page of who-read.
+pub const MAX_PAGE: usize = 1_000;
+/// Records scanned for one page before it is returned unfinished, with a cursor.
+pub const MAX_SCAN_RECORDS: u64 = 2_000_000;
+/// Longest operator id, bytes.
+pub const MAX_OPERATOR_BYTES: usize = 64;
+/// Longest cursor, bytes.
+pub const MAX_CURSOR_BYTES: usize = 2_048;

@@ -1,0 +1,25 @@
+//! What the HTTP services are told.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mz_bus::TlsFiles;
+use mz_contract::Contract;
+
+/// The schema endpoint.
+#[derive(Clone)]
+pub struct Options {
+    pub listen: SocketAddr,
+    /// The bus CA, and the certificate of `bus.console`.
+    pub tls: TlsFiles,
+    pub contract: Arc<Contract>,
+}
+
+/// A vault with its HTTP side: evidence bundles and who-read.
+#[derive(Clone)]
+pub struct VaultOptions {
+    pub listen: SocketAddr,
+    /// The bus CA, and the certificate of `bus.vault`.
+    pub tls: TlsFiles,
+    pub vault: mz_vault::Options,
+}

@@ -1,0 +1,206 @@
+//! What others may ask of a running vault. Cheap to clone; async, since HTTP asks.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use mz_contract::{Contract, IdNumber};
+use mz_journal::{GrantId, SubjectTag};
+use tokio::sync::oneshot;
+
+use crate::bundle::{Bundle, BundleRequest, SubjectQuery};
+use crate::limits::{MAX_OPERATOR_BYTES, MAX_REASON_BYTES};
+use crate::refusal::Refusal;
+use crate::shared::Shared;
+use crate::slot::command::{AuditorAsk, BundleAsk, Command, Recorded};
+
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// What is up. Ready means that bundles about some people can be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    pub slots_open: usize,
+    pub slots: u32,
+    pub sources_read: bool,
+}
+
+impl Readiness {
+    pub fn is_ready(self) -> bool {
+        self.slots_open > 0 && self.sources_read
+    }
+}
+
+impl Handle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    pub fn contract(&self) -> &Arc<Contract> {
+        &self.shared.contract
+    }
+
+    pub fn readiness(&self) -> Readiness {
+        Readiness {
+            slots_open: self.shared.open_slots(),
+            slots: self.shared.slots,
+            sources_read: self.shared.freshness.is_loaded(),
+        }
+    }
+
+    /// A person's lane and tag on the bus.
+    pub fn place(&self, id: &IdNumber) -> (u16, SubjectTag) {
+        self.shared.keys.place(id, self.shared.contract.lanes)
+    }
+
+    /// The evidence bundle of a service item about one person, for the department `caller`.
+    /// Its audit records are committed when this returns.
+    pub async fn bundle(&self, caller: &str, request: BundleRequest) -> Result<Bundle, Refusal> {
+        let received = Instant::now();
+        check_operator(&request.operator)?;
+        check_reason(&request.reason)?;
+        let contract = &self.shared.contract;
+        let item = contract
+            .items
+            .iter()
+            .position(|item| item.id == request.item)
+            .ok_or(Refusal::ItemUnknown)?;
+        let (lane, subject, case) = self.find(&request.subject)?;
+        // Before every source's status was read once, all of them would seem to be down.
+        if !self.shared.freshness.is_loaded() {
+            return Err(Refusal::Unavailable);
+        }
+        let (reply, answer) = oneshot::channel();
+        let ask = BundleAsk {
+            item,
+            lane,
+            subject,
+            case,
+            caller: caller.to_owned(),
+            operator: request.operator,
+            reason: request.reason,
+            received,
+            reply,
+        };
+        self.shared.route(lane, Command::Bundle(Box::new(ask)))?;
+        // A slot that stops drops its requests unanswered.
+        answer.await.unwrap_or(Err(Refusal::Unavailable))
+    }
+
+    /// Records that an auditor of department `caller` reads a person's log. Read it after this.
+    pub async fn record_auditor(
+        &self,
+        caller: &str,
+        id: &IdNumber,
+        operator: &str,
+        reason: &str,
+    ) -> Result<(Recorded, SubjectTag), Refusal> {
+        check_operator(operator)?;
+        check_reason(reason)?;
+        let (lane, subject) = self.place(id);
+        let (reply, answer) = oneshot::channel();
+        let ask = AuditorAsk {
+            lane,
+            subject,
+            caller: caller.to_owned(),
+            operator: operator.to_owned(),
+            reason: reason.to_owned(),
+            reply,
+        };
+        self.shared.route(lane, Command::Auditor(Box::new(ask)))?;
+        let recorded = answer.await.unwrap_or(Err(Refusal::Unavailable))?;
+        Ok((recorded, subject))
+    }
+
+    fn find(&self, query: &SubjectQuery) -> Result<(u16, SubjectTag, Option<GrantId>), Refusal> {
+        match query {
+            SubjectQuery::Id(text) => {
+                let id =
+                    IdNumber::parse(text).map_err(|fault| Refusal::SubjectInvalid(fault.code()))?;
+                let (lane, subject) = self.place(&id);
+                Ok((lane, subject, None))
+            }
+            SubjectQuery::Case(text) => {
+                let case = GrantId::from_hex(text).ok_or(Refusal::CaseInvalid)?;
+                match self.shared.case(case) {
+                    Some((lane, subject)) => Ok((lane, subject, Some(case))),
+                    // With lanes elsewhere, nobody here can say that there is no such case.
+                    None if self.shared.open_slots() < self.shared.slots as usize => {
+                        Err(Refusal::LaneElsewhere)
+                    }
+                    None => Err(Refusal::CaseUnknown),
+                }
+            }
+        }
+    }
+}
+
+/// An operator id names an employee in the department's own directory. It is never a citizen's
+/// number: the audit log must not hold one.
+pub fn check_operator(operator: &str) -> Result<(), Refusal> {
+    let plain = operator
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'@'));
+    let named = !operator.is_empty() && operator.len() <= MAX_OPERATOR_BYTES && plain;
+    if named && !holds_number(operator) {
+        Ok(())
+    } else {
+        Err(Refusal::OperatorInvalid)
+    }
+}
+
+/// What the operator writes stays in the audit log for good: no control characters, and no
+/// identity number.
+pub fn check_reason(reason: &str) -> Result<(), Refusal> {
+    let text = reason.trim();
+    if text.is_empty() || reason.len() > MAX_REASON_BYTES || reason.chars().any(char::is_control) {
+        return Err(Refusal::ReasonInvalid);
+    }
+    if holds_number(reason) {
+        Err(Refusal::ReasonHoldsNumber)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether some stretch of the text reads as an identity number, however it is spaced or typed.
+fn holds_number(text: &str) -> bool {
+    let kept: Vec<char> = text
+        .chars()
+        .filter(|c| !c.is_whitespace() && !matches!(c, '-' | '_' | '.' | '/'))
+        .collect();
+    kept.windows(18).any(|window| {
+        let candidate: String = window.iter().collect();
+        IdNumber::parse(&candidate).is_ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_can_write_an_identity_number_into_the_log() {
+        for bad in [
+            "查询11010519491231002X的材料",
+            "110105 1949 1231 002x",
+            "１１０１０５１９４９１２３１００２Ｘ",
+            "no.110105-19491231-002X",
+        ] {
+            assert_eq!(check_reason(bad), Err(Refusal::ReasonHoldsNumber), "{bad}");
+        }
+        assert_eq!(
+            check_operator("11010519491231002X"),
+            Err(Refusal::OperatorInvalid)
+        );
+        assert_eq!(check_reason("人才入户窗口受理 2026-000117"), Ok(()));
+        assert_eq!(check_operator("hz.window-07"), Ok(()));
+        for bad in ["", " ", "a\nb", &"长".repeat(100)] {
+            assert_eq!(check_reason(bad), Err(Refusal::ReasonInvalid));
+        }
+        for bad in ["", "张三", "a b", &"x".repeat(65)] {
+            assert_eq!(check_operator(bad), Err(Refusal::OperatorInvalid));
+        }
+    }
+}

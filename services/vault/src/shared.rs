@@ -1,0 +1,135 @@
+//! What the slots, the HTTP side and the freshness thread of one process share.
+
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use mz_bus::BusOptions;
+use mz_contract::Contract;
+use mz_journal::{Grant, GrantId, SubjectTag};
+use mz_policy::{GrantsFull, GrantsIndex};
+use rustc_hash::FxHashMap;
+use tokio::runtime::Handle as RuntimeHandle;
+
+use crate::cipher::Cipher;
+use crate::freshness::Freshness;
+use crate::keys::VaultKeys;
+use crate::refusal::Refusal;
+use crate::slot::command::Command;
+use crate::slot::error::SlotError;
+use crate::store::Database;
+
+pub struct Shared {
+    pub bus: BusOptions,
+    pub contract: Arc<Contract>,
+    pub keys: Arc<VaultKeys>,
+    pub database: Database,
+    pub cipher: Arc<dyn Cipher>,
+    pub slots: u32,
+    /// Names this process in `lane_owner`.
+    pub instance: String,
+    pub runtime: RuntimeHandle,
+    pub freshness: Freshness,
+    agreements: FxHashMap<String, u32>,
+    /// Where each case's person is. A case id tells neither lane nor person by itself.
+    cases: RwLock<FxHashMap<GrantId, (u16, SubjectTag)>>,
+    /// Slots that are taken and loaded.
+    routes: RwLock<FxHashMap<u32, SyncSender<Command>>>,
+}
+
+impl Shared {
+    #[expect(clippy::too_many_arguments, reason = "made in one place, from Options")]
+    pub fn new(
+        bus: BusOptions,
+        contract: Arc<Contract>,
+        keys: Arc<VaultKeys>,
+        database: Database,
+        cipher: Arc<dyn Cipher>,
+        slots: u32,
+        instance: String,
+        runtime: RuntimeHandle,
+    ) -> Self {
+        // A contract has far fewer agreements than u32::MAX.
+        let agreements = contract
+            .agreements
+            .iter()
+            .map(|a| (a.id.clone(), a.ix as u32))
+            .collect();
+        Self {
+            bus,
+            contract,
+            keys,
+            database,
+            cipher,
+            slots,
+            instance,
+            runtime,
+            freshness: Freshness::default(),
+            agreements,
+            cases: RwLock::default(),
+            routes: RwLock::default(),
+        }
+    }
+
+    /// Joins a copy of a grant into a slot's index, and remembers whose case it is.
+    pub fn join(
+        &self,
+        grants: &mut GrantsIndex,
+        lane: u16,
+        grant: &Grant,
+    ) -> Result<(), SlotError> {
+        // An agreement that left the contract permits nothing.
+        let Some(agreement) = self.agreements.get(&grant.agreement) else {
+            return Ok(());
+        };
+        let joined: Result<_, GrantsFull> = grants.join(*agreement, grant);
+        joined?;
+        let mut cases = self.cases.write().unwrap_or_else(PoisonError::into_inner);
+        cases.insert(grant.id, (lane, grant.subject));
+        Ok(())
+    }
+
+    pub fn case(&self, id: GrantId) -> Option<(u16, SubjectTag)> {
+        self.cases
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .copied()
+    }
+
+    /// A slot is ready for commands.
+    pub fn open_route(&self, slot: u32, commands: SyncSender<Command>) {
+        self.routes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(slot, commands);
+    }
+
+    /// A slot is gone: its lanes are answered elsewhere, or later.
+    pub fn close_route(&self, slot: u32) {
+        self.routes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&slot);
+        let slots = self.slots.max(1);
+        let mut cases = self.cases.write().unwrap_or_else(PoisonError::into_inner);
+        cases.retain(|_, (lane, _)| u32::from(*lane) % slots != slot);
+    }
+
+    pub fn open_slots(&self) -> usize {
+        self.routes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
+    /// Hands a command to the owner of `lane`.
+    pub fn route(&self, lane: u16, command: Command) -> Result<(), Refusal> {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let owner = routes.get(&(u32::from(lane) % self.slots.max(1)));
+        match owner.ok_or(Refusal::LaneElsewhere)?.try_send(command) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_)) => Err(Refusal::Busy),
+            Err(TrySendError::Disconnected(_)) => Err(Refusal::Unavailable),
+        }
+    }
+}

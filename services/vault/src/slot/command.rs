@@ -1,0 +1,50 @@
+//! What other threads ask of a slot.
+
+use std::time::Instant;
+
+use mz_journal::{GrantId, SubjectTag};
+use tokio::sync::oneshot;
+
+use crate::bundle::Bundle;
+use crate::refusal::Refusal;
+
+pub enum Command {
+    Bundle(Box<BundleAsk>),
+    /// Record that an auditor reads this person's log.
+    Auditor(Box<AuditorAsk>),
+}
+
+/// A checked bundle request, on its way to the owner of the person's lane.
+pub struct BundleAsk {
+    /// Index of the item in the contract.
+    pub item: usize,
+    pub lane: u16,
+    pub subject: SubjectTag,
+    /// The person was named by this case.
+    pub case: Option<GrantId>,
+    /// Department of the caller's certificate.
+    pub caller: String,
+    pub operator: String,
+    pub reason: String,
+    pub received: Instant,
+    pub reply: oneshot::Sender<Result<Bundle, Refusal>>,
+}
+
+pub struct AuditorAsk {
+    pub lane: u16,
+    pub subject: SubjectTag,
+    /// Department of the caller's certificate (`bus` for the bureau's own auditor).
+    pub caller: String,
+    pub operator: String,
+    pub reason: String,
+    pub reply: oneshot::Sender<Result<Recorded, Refusal>>,
+}
+
+/// Where an entry of the audit log was committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    pub lane: u16,
+    pub number: u64,
+    /// `vault-<lane>-<number>`.
+    pub audit_id: String,
+}

@@ -1,0 +1,208 @@
+//! How a slot changes hands: end and fence the predecessor, then learn what it committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mz_bus::{BusError, Isolation, Polled, Position, Reader, Record, TxProducer, tuning};
+use mz_contract::Contract;
+use mz_journal::topics::{self, SlotKind};
+use mz_journal::{Grant, Record as _, State};
+use mz_policy::{DEFAULT_GRANT_LIMIT, GrantsIndex};
+use rustc_hash::FxHashMap;
+
+use super::books::LaneBook;
+use super::error::SlotError;
+use super::ingest::Ingest;
+use super::outbox::Outbox;
+use super::{Slot, now_ms};
+use crate::limits::{MAX_BATCH_RECORDS, READ_TIMEOUT};
+use crate::shared::Shared;
+use crate::store::LaneStore;
+
+impl Slot {
+    /// Takes `slot`: nothing of a predecessor can be committed after this returns, neither to
+    /// Kafka nor to PostgreSQL.
+    pub(crate) fn take(shared: &Arc<Shared>, slot: u32) -> Result<Self, SlotError> {
+        let contract = &shared.contract;
+        let bus = &shared.bus;
+        let lanes: Vec<u16> = mz_bus::lanes_of(slot, shared.slots, contract.lanes).collect();
+        let id = SlotKind::Vault.transactional_id(slot);
+        let mut producer = TxProducer::open(bus, &id, tuning::TRANSACTION_TIMEOUT)?;
+        producer.init()?;
+        let mut store = shared.runtime.block_on(LaneStore::take_over(
+            &shared.database,
+            Arc::clone(&shared.cipher),
+            &lanes,
+            &shared.instance,
+        ))?;
+        let mut grants = GrantsIndex::new(DEFAULT_GRANT_LIMIT);
+        let mut books = BTreeMap::new();
+        let mut outbox = Outbox::default();
+        let found = committed(shared, &lanes, &mut grants)?;
+        for &lane in &lanes {
+            let next = found.grants_next.get(&lane).copied().unwrap_or(0);
+            books.insert(lane, LaneBook::open(lane, found.states.get(&lane), next));
+            outbox.touch(lane);
+        }
+        // Also proves that nobody took the slot since `init`: a later owner's commits come first.
+        outbox.commit(&mut producer, &mut books, contract.digest, now_ms())?;
+
+        let positions = shared.runtime.block_on(store.positions(&lanes))?;
+        let heads = Reader::open(bus, Isolation::Uncommitted)?;
+        let mut reader = Reader::open(bus, Isolation::Committed)?;
+        let mut reached = FxHashMap::default();
+        let assignment = assignment(contract, &books, &positions, &mut reached);
+        reader.assign(&assignment)?;
+        Ok(Self {
+            shared: Arc::clone(shared),
+            slot,
+            producer,
+            reader,
+            heads,
+            store,
+            ingest: Ingest::new(Arc::clone(contract), Arc::clone(&shared.keys)),
+            grants,
+            books,
+            reached,
+            confirmed: FxHashMap::default(),
+            waiting: Vec::new(),
+            state_due: Instant::now(),
+        })
+    }
+}
+
+type Assigned = (String, i32, Position);
+
+/// Sources from where the store left them, the bus's own topics from where state and grants did.
+fn assignment(
+    contract: &Contract,
+    books: &BTreeMap<u16, LaneBook>,
+    positions: &FxHashMap<(u16, String), i64>,
+    reached: &mut FxHashMap<(usize, u16), i64>,
+) -> Vec<Assigned> {
+    let mut assignment = Vec::new();
+    for book in books.values() {
+        let lane = i32::from(book.lane);
+        for dataset in &contract.datasets {
+            let topic = dataset.src_topic();
+            let position = match positions.get(&(book.lane, topic.clone())) {
+                Some(next) => {
+                    reached.insert((dataset.ix, book.lane), *next);
+                    Position::Offset(*next)
+                }
+                // Never read: everything that is still there.
+                None => Position::Beginning,
+            };
+            assignment.push((topic, lane, position));
+        }
+        let grants = (
+            topics::GRANTS.to_owned(),
+            lane,
+            Position::Offset(book.grants_next),
+        );
+        assignment.push(grants);
+        let fetch = match book.fetch_next {
+            0 => Position::Beginning,
+            next => Position::Offset(next),
+        };
+        assignment.push((topics::FETCH.to_owned(), lane, fetch));
+    }
+    assignment
+}
+
+/// What a predecessor committed, per lane: its last state, and where `bus.grants` was read to.
+#[derive(Default)]
+struct Committed {
+    states: BTreeMap<u16, State>,
+    grants_next: BTreeMap<u16, i64>,
+}
+
+/// Reads state and grants of all lanes to their ends, grants joined into `grants`.
+fn committed(
+    shared: &Shared,
+    lanes: &[u16],
+    grants: &mut GrantsIndex,
+) -> Result<Committed, SlotError> {
+    let mut reader = Reader::open(&shared.bus, Isolation::Committed)?;
+    let mut open = BTreeSet::new();
+    for lane in lanes {
+        open.insert((topics::STATE, i32::from(*lane)));
+        open.insert((topics::GRANTS, i32::from(*lane)));
+    }
+    let assignment: Vec<_> = open
+        .iter()
+        .map(|(topic, lane)| (*topic, *lane, Position::Beginning))
+        .collect();
+    reader.assign(&assignment)?;
+    let mut found = Committed::default();
+    let mut fault = None;
+    while !open.is_empty() {
+        let handed = reader.poll(MAX_BATCH_RECORDS, READ_TIMEOUT, |polled| match polled {
+            Polled::Record(record) => {
+                if let Err(error) = found.note(shared, grants, &record) {
+                    fault.get_or_insert(error);
+                }
+            }
+            Polled::Eof {
+                topic,
+                partition,
+                next_offset,
+            } => {
+                open.retain(|(name, lane)| (*name, *lane) != (topic, partition));
+                if let (topics::GRANTS, Ok(lane)) = (topic, u16::try_from(partition)) {
+                    found.grants_next.insert(lane, next_offset);
+                }
+            }
+        })?;
+        if let Some(error) = fault {
+            return Err(error);
+        }
+        if handed == 0 {
+            return Err(BusError::Timeout {
+                operation: "read state and grants",
+                waited: READ_TIMEOUT,
+            }
+            .into());
+        }
+    }
+    Ok(found)
+}
+
+impl Committed {
+    fn note(
+        &mut self,
+        shared: &Shared,
+        grants: &mut GrantsIndex,
+        record: &Record<'_>,
+    ) -> Result<(), SlotError> {
+        let (Ok(lane), Some(value)) = (u16::try_from(record.partition), record.value) else {
+            return Ok(());
+        };
+        let unreadable = |topic| {
+            move |source| SlotError::Journal {
+                topic,
+                lane,
+                offset: record.offset,
+                source,
+            }
+        };
+        if record.topic == topics::GRANTS {
+            let grant = Grant::decode(value).map_err(unreadable(topics::GRANTS))?;
+            return shared.join(grants, lane, &grant).map(drop);
+        }
+        if record.key == Some(topics::state_key(SlotKind::Vault, lane).as_slice()) {
+            let state = State::decode(value).map_err(unreadable(topics::STATE))?;
+            self.states.insert(lane, state);
+        }
+        Ok(())
+    }
+}
+
+/// A topic whose wanted position is gone, in words for the log.
+pub(crate) fn is_lost(error: &SlotError) -> bool {
+    matches!(error, SlotError::Bus(BusError::OffsetLost { .. }))
+}
+
+/// Longest pause between two looks at `stop` while a slot waits to be taken again.
+pub(crate) const STOP_POLL: Duration = Duration::from_millis(50);
