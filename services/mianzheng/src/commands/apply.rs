@@ -1,0 +1,96 @@
+//! `apply`: topics, access rules and database schemas, from the contract to the engines.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use mz_bus::plan::{self, PlanOptions};
+use mz_contract::{Contract, Mode};
+use mz_vault::store::{Database, SCHEMA};
+
+use crate::cli::ApplyArgs;
+use crate::exit;
+use crate::instance::Instance;
+use crate::outcome::{Failure, Outcome, coded, say};
+
+pub fn run(dir: &Path, args: &ApplyArgs) -> Outcome {
+    let instance = Instance::open(dir)?;
+    let contract = instance.contract(Mode::Signed)?;
+    let bus = instance.bus("bus.admin")?;
+    let options = PlanOptions {
+        slots: instance.settings.slots,
+        replication: Some(instance.settings.replication),
+        min_insync: instance.settings.min_insync,
+    };
+    if let Some(path) = &args.acls_out {
+        let script = plan::acl_commands(&contract, &options, &bus.bootstrap, &bus.prefix);
+        std::fs::write(path, script).with_context(|| format!("{}: cannot write", path.display()))?;
+        println!("{}", path.display());
+        return Ok(());
+    }
+
+    let failed = |error: plan::PlanError| coded(exit::FAILED, error.code(), &error);
+    let planned = plan::plan(&bus, &contract, &options).map_err(failed)?;
+    let database = Database::new(&instance.database_url()?, SCHEMA)
+        .map_err(|error| Failure::chain(exit::FAILED, &error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("runtime")?;
+    let current = runtime
+        .block_on(database.is_current())
+        .map_err(|error| Failure::chain(exit::FAILED, &error))?;
+
+    show(&planned, current, &contract);
+    if planned.is_empty() && current {
+        println!("{}", say("与合同一致,无需改动", "in line with the contract: nothing to do"));
+        return Ok(());
+    }
+    if args.check {
+        return Err(Failure::new(
+            exit::DRIFT,
+            say("与合同不一致", "cluster or database differ from the contract"),
+        ));
+    }
+    if !args.yes && !agreed()? {
+        return Err(Failure::new(exit::FAILED, say("未改动", "nothing was changed")));
+    }
+    plan::apply(&bus, &planned).map_err(failed)?;
+    runtime
+        .block_on(database.migrate())
+        .map_err(|error| Failure::chain(exit::FAILED, &error))?;
+    println!("{}", say("已完成", "done"));
+    Ok(())
+}
+
+fn show(planned: &plan::Plan, database_current: bool, contract: &Contract) {
+    for change in &planned.changes {
+        println!("{change}");
+    }
+    if !database_current {
+        println!("+ schema {SCHEMA}");
+    }
+    for topic in &planned.orphans {
+        println!("? topic {topic}: {}", say("不在合同中,未动", "not in the contract, left alone"));
+    }
+    println!(
+        "{}",
+        say(
+            &format!("计划:{} 项改动,{} 个泳道", planned.changes.len(), contract.lanes),
+            &format!("plan: {} change(s), {} lanes", planned.changes.len(), contract.lanes),
+        )
+    );
+}
+
+/// Asks on a terminal; without one, only `--yes` agrees.
+fn agreed() -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        eprintln!("{}", say("没有终端可问:加 --yes", "no terminal to ask on: add --yes"));
+        return Ok(false);
+    }
+    eprint!("{} [y/N] ", say("执行?", "apply?"));
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

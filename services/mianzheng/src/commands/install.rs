@@ -1,0 +1,156 @@
+//! `init`, `stack`, `keys`, `synth`: an installation and what it stands on.
+
+use std::io::IsTerminal;
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use mz_contract::Lang;
+use mz_keys::KeysDir;
+use mz_keys::public::BatchPosition;
+use mz_stack::{Bar, Progress, Stack, StackInfo, StackOptions};
+
+use crate::cli::{InitArgs, KeysCommand, StackCommand, SynthArgs};
+use crate::exit;
+use crate::instance::{Instance, write_private};
+use crate::outcome::{Failure, Outcome, lang, say};
+
+const DEFAULT_SLOTS: u32 = 2;
+
+pub fn init(dir: &Path, args: &InitArgs) -> Outcome {
+    let mut instance = Instance::init(dir, &args.contract, &args.prefix, args.slots)?;
+    instance.settings.replication = args.replication;
+    if let Some(bootstrap) = &args.bootstrap {
+        instance.settings.bootstrap.clone_from(bootstrap);
+    }
+    instance.save()?;
+    println!("{}", dir.join("instance.yaml").display());
+    Ok(())
+}
+
+pub fn stack(dir: &Path, command: &StackCommand) -> Outcome {
+    let mut options = StackOptions::new(dir);
+    let failed = |error: mz_stack::StackError| Failure::chain(exit::FAILED, &error);
+    match command {
+        StackCommand::Up => {
+            let mut instance = Instance::init(dir, Path::new("schemas"), "", DEFAULT_SLOTS)?;
+            options.contract = Some(instance.contract_root());
+            options.departments = instance.departments()?;
+            let info = Stack::new(options).up(progress().as_ref()).map_err(failed)?;
+            instance.settings.bootstrap.clone_from(&info.bootstrap);
+            instance.save()?;
+            write_private(&dir.join(&instance.settings.database_url_file), &info.pg_url)?;
+            tell(&info);
+            Ok(())
+        }
+        StackCommand::Status => {
+            let status = Stack::new(options).status().map_err(failed)?;
+            println!("Kafka       {:?}", status.kafka);
+            println!("PostgreSQL  {:?}", status.postgres);
+            if let Some(info) = &status.info {
+                tell(info);
+            }
+            if status.ready() { Ok(()) } else { Err(Failure::silent(exit::FAILED)) }
+        }
+        StackCommand::Down => {
+            let was_up = Stack::new(options).down(progress().as_ref()).map_err(failed)?;
+            println!(
+                "{}",
+                if was_up { say("已停止", "stopped") } else { say("本来就没有运行", "was not running") }
+            );
+            Ok(())
+        }
+        StackCommand::Reset => Stack::new(options).reset(progress().as_ref()).map_err(failed),
+    }
+}
+
+/// A spinner on a terminal, a line a step elsewhere.
+fn progress() -> Box<dyn Progress> {
+    if std::io::stderr().is_terminal() {
+        Box::new(Bar::new(lang() == Lang::Zh))
+    } else {
+        Box::new(Lines)
+    }
+}
+
+struct Lines;
+
+impl Progress for Lines {
+    fn step(&self, step: mz_stack::Step) {
+        eprintln!("{}", step.text(lang() == Lang::Zh));
+    }
+}
+
+fn tell(info: &StackInfo) {
+    println!("Kafka       {} (mutual TLS)", info.bootstrap);
+    println!("PostgreSQL  127.0.0.1:{}", info.postgres.port);
+}
+
+pub fn keys(dir: &Path, command: Option<&KeysCommand>) -> Outcome {
+    let instance = Instance::open(dir)?;
+    let keys = KeysDir::new(&instance.keys_dir());
+    let root = instance.contract_root();
+    let failed = |error: mz_keys::KeyError| Failure::chain(exit::FAILED, &error);
+    match command {
+        None => {
+            let departments = instance.departments()?;
+            let report = mz_keys::provision(keys.root(), &root, &departments).map_err(failed)?;
+            for path in &report.made {
+                println!("+ {}", path.display());
+            }
+            for id in &report.listed {
+                println!("{} {id}", say("已公布公钥", "published"));
+            }
+            println!(
+                "{}",
+                say(
+                    &format!("新建 {} 个,原有 {} 个", report.made.len(), report.kept),
+                    &format!("{} made, {} kept", report.made.len(), report.kept)
+                )
+            );
+            Ok(())
+        }
+        Some(KeysCommand::Rotate { department }) => {
+            let id = mz_keys::rotate_seal_key(&keys, &root, department).map_err(failed)?;
+            println!("{id}");
+            Ok(())
+        }
+        Some(KeysCommand::Revoke { department, key, last, reason }) => {
+            let last = last.iter().map(|text| position(text)).collect::<Result<_, _>>()?;
+            mz_keys::revoke(&root, department, key, reason, &last).map_err(failed)
+        }
+    }
+}
+
+/// `STREAM=EPOCH:BATCH`.
+fn position(text: &str) -> anyhow::Result<(String, BatchPosition)> {
+    let parse = || {
+        let (stream, rest) = text.split_once('=')?;
+        let (epoch, batch) = rest.split_once(':')?;
+        let position = BatchPosition { epoch: epoch.parse().ok()?, batch: batch.parse().ok()? };
+        Some((stream.to_owned(), position))
+    };
+    parse().ok_or_else(|| anyhow!("--last {text}: expected STREAM=EPOCH:BATCH"))
+}
+
+pub fn synth(dir: &Path, args: &SynthArgs) -> Outcome {
+    let mut options = mz_city::Options::new(&args.out, args.persons, args.seed);
+    options.dirty_per_mille = args.dirty;
+    options.marks = args.marks;
+    options.snapshot = args.snapshot;
+    if let Some(day) = args.as_of {
+        options.as_of = day;
+    }
+    let expected =
+        mz_city::write(&options).map_err(|error| Failure::chain(exit::FAILED, &error))?;
+    if args.load {
+        let server = Instance::open(dir)?.database_url()?;
+        let registry = args.out.join("realestate");
+        let script = registry.join("property.sql");
+        let url = mz_city::load_property(&server, mz_city::PROPERTY_DATABASE, &script)
+            .map_err(|error| Failure::chain(exit::FAILED, &error))?;
+        write_private(&registry.join("database.url"), &url)?;
+    }
+    let text = serde_json::to_string_pretty(&expected).context("expected.json")?;
+    println!("{text}");
+    Ok(())
+}

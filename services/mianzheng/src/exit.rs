@@ -1,0 +1,15 @@
+//! Exit codes. Stable; docs/errors.md lists them.
+
+/// The environment failed: Kafka, PostgreSQL, a file.
+pub const FAILED: u8 = 1;
+// 2 is clap's: the command line was wrong.
+/// The contract or a configuration has faults.
+pub const FAULTS: u8 = 3;
+/// A seal, signature or bundle did not verify.
+pub const NOT_VERIFIED: u8 = 4;
+/// Cluster or database differ from the contract.
+pub const DRIFT: u8 = 5;
+/// Another owner took over; this process may write no more.
+pub const FENCED: u8 = 6;
+/// Some input was rejected; the good rows were published.
+pub const REJECTS: u8 = 7;
