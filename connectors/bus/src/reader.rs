@@ -15,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaRespErr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -286,18 +287,39 @@ impl Reader {
                 tracing::debug!(client = self.bus.client_id, %error, "cluster not reachable, retrying");
                 Ok(())
             }
-            Some(
-                RDKafkaErrorCode::GroupAuthorizationFailed
-                | RDKafkaErrorCode::TopicAuthorizationFailed,
-            ) => {
-                tracing::debug!(client = self.bus.client_id, %error, "not permitted");
-                Ok(())
-            }
+            // Nothing is ever committed there.
+            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => Ok(()),
+            // The event names no topic.
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => self.first_denied(),
             _ => Err(BusError::Cluster {
                 operation: "read",
                 source: error,
             }),
         }
+    }
+
+    fn first_denied(&self) -> Result<(), BusError> {
+        let mut topics: Vec<&str> = self.lanes.iter().map(|lane| &*lane.topic).collect();
+        topics.dedup();
+        for topic in topics {
+            let physical = self.bus.physical(topic);
+            let found = self
+                .consumer
+                .fetch_metadata(Some(&physical), CALL_TIMEOUT)
+                .map_err(|source| call_fault("read", topic, source))?;
+            let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+            if found
+                .topics()
+                .iter()
+                .any(|topic| topic.error() == Some(denied))
+            {
+                return Err(BusError::Denied {
+                    operation: "read",
+                    resource: topic.to_owned(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// First offset and the offset after the last record: for a committed reader, the last stable
@@ -306,6 +328,23 @@ impl Reader {
         self.consumer
             .fetch_watermarks(&self.bus.physical(topic), partition, CALL_TIMEOUT)
             .map_err(|source| call_fault("read watermarks", topic, source))
+    }
+
+    /// Number of partitions of a topic. Asks the cluster.
+    pub fn partitions(&self, topic: &str) -> Result<usize, BusError> {
+        let physical = self.bus.physical(topic);
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(&physical), CALL_TIMEOUT)
+            .map_err(|source| call_fault("read metadata", topic, source))?;
+        match metadata.topics() {
+            [found] if found.error().is_none() && !found.partitions().is_empty() => {
+                Ok(found.partitions().len())
+            }
+            _ => Err(BusError::TopicMissing {
+                topic: topic.to_owned(),
+            }),
+        }
     }
 
     /// Next offset after the last record handed over; `None` before the first.

@@ -1,0 +1,211 @@
+//! One lane in the owner's memory: positions, sequences, numbering. It equals the lane's committed
+//! `bus.state` record plus what the open transaction did; an abort throws it away.
+
+use std::collections::VecDeque;
+
+use mz_journal::{
+    AuditWriter, Chain, DeliveryPosition, Grant, GrantId, Position, State, StreamSequence,
+    SubjectTag, topics,
+};
+use rustc_hash::FxHashMap;
+
+use crate::backfill::Backfills;
+use crate::plan::Plan;
+use crate::sequence::Sequence;
+
+/// How far one consumer topic is written in this lane.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OutputState {
+    pub last_seq: u64,
+    /// Everything below was told apart into delivered and exposed.
+    pub floor: i64,
+    /// Sequence when `floor` was last moved.
+    pub floor_seq: u64,
+    /// When the bus last signed this topic's sequence.
+    pub marked_ms: i64,
+}
+
+/// Outcomes of one transaction for one agreement and dataset (or answer).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub delivered: u32,
+    pub denied: u32,
+    pub out_of_scope: u32,
+    /// Source offsets; meaningless while nothing matched.
+    pub from: i64,
+    pub to: i64,
+}
+
+impl Tally {
+    pub(crate) fn matched(&self) -> u32 {
+        self.delivered + self.denied + self.out_of_scope
+    }
+
+    /// Widens the range of source offsets. Call before counting.
+    pub(crate) fn at(&mut self, offset: i64) -> &mut Self {
+        if self.matched() == 0 {
+            (self.from, self.to) = (offset, offset);
+        } else {
+            self.from = self.from.min(offset);
+            self.to = self.to.max(offset);
+        }
+        self
+    }
+}
+
+pub(crate) struct Lane {
+    pub lane: u16,
+    /// Next offset of each source, by index in the plan; `None` before the first.
+    pub positions: Vec<Option<i64>>,
+    pub facts_position: Option<i64>,
+    pub sequences: Vec<Sequence>,
+    pub outputs: Vec<OutputState>,
+    pub chain: Chain,
+    /// What the open transaction decides with: every grant below this offset.
+    pub grants_position: i64,
+    /// Next offset of `bus.grants` to read.
+    pub grants_read: i64,
+    /// Read, with their offsets, not yet in force: that happens at the start of a transaction.
+    pub pending_grants: VecDeque<(i64, Grant)>,
+    /// Some of them have not met a transaction's start yet.
+    pub fresh_grants: bool,
+    /// Cases that this slot opened in this very lane and has not read back, so that an event that
+    /// closes them finds them.
+    pub unread_cases: FxHashMap<GrantId, Grant>,
+    pub backfills: Backfills,
+    /// Read to its end: each source, then grants, then facts.
+    pub at_end: Vec<bool>,
+    /// The open transaction must record this lane.
+    pub touched: bool,
+    pub streamed: Vec<Tally>,
+    pub backfilled: Vec<Tally>,
+    /// What the state says about topics and streams that this contract doesn't know: kept as is,
+    /// so that an agreement that comes back goes on where it stopped.
+    foreign: Foreign,
+}
+
+#[derive(Default)]
+struct Foreign {
+    positions: Vec<Position>,
+    sequences: Vec<StreamSequence>,
+    deliveries: Vec<DeliveryPosition>,
+}
+
+impl Lane {
+    /// The lane as its committed state says; a lane without one starts from nothing.
+    pub(crate) fn restore(lane: u16, state: Option<State>, plan: &Plan) -> Self {
+        let state = state.unwrap_or_default();
+        let mut restored = Self {
+            lane,
+            positions: vec![None; plan.sources.len()],
+            facts_position: None,
+            sequences: vec![Sequence::default(); plan.streams.len()],
+            outputs: vec![OutputState::default(); plan.outputs.len()],
+            chain: Chain::resume(
+                AuditWriter::Gateway,
+                lane,
+                state.audit_number,
+                state.audit_chain,
+            ),
+            grants_position: state.grants_position,
+            grants_read: state.grants_position,
+            pending_grants: VecDeque::new(),
+            fresh_grants: false,
+            unread_cases: FxHashMap::default(),
+            backfills: Backfills::restore(&state.open_backfills),
+            at_end: vec![false; plan.sources.len() + 2],
+            touched: false,
+            streamed: vec![Tally::default(); plan.outputs.len()],
+            backfilled: vec![Tally::default(); plan.outputs.len()],
+            foreign: Foreign::default(),
+        };
+        for position in state.positions {
+            if position.topic == topics::FACTS {
+                restored.facts_position = Some(position.next_offset);
+            } else if let Some(at) = plan.source_ix(&position.topic) {
+                restored.positions[at] = Some(position.next_offset);
+            } else {
+                restored.foreign.positions.push(position);
+            }
+        }
+        for sequence in state.sequences {
+            match plan.streams.iter().position(|s| *s == sequence.stream) {
+                Some(at) => restored.sequences[at] = Sequence::restore(&sequence),
+                None => restored.foreign.sequences.push(sequence),
+            }
+        }
+        for delivery in state.deliveries {
+            match plan
+                .outputs
+                .iter()
+                .position(|o| o.topic == delivery.out_topic)
+            {
+                Some(at) => {
+                    restored.outputs[at] = OutputState {
+                        last_seq: delivery.last_seq,
+                        floor: delivery.output_offset_floor,
+                        floor_seq: 0,
+                        marked_ms: 0,
+                    };
+                }
+                None => restored.foreign.deliveries.push(delivery),
+            }
+        }
+        restored
+    }
+
+    /// The record that makes the open transaction exactly once.
+    pub(crate) fn record(&self, plan: &Plan, at_ms: i64) -> State {
+        let mut positions = self.foreign.positions.clone();
+        let known = self.positions.iter().zip(&plan.sources);
+        positions.extend(known.filter_map(|(position, source)| {
+            Some(Position {
+                topic: source.topic.clone(),
+                next_offset: (*position)?,
+            })
+        }));
+        positions.extend(self.facts_position.map(|next_offset| Position {
+            topic: topics::FACTS.to_owned(),
+            next_offset,
+        }));
+        let mut sequences = self.foreign.sequences.clone();
+        let known = self.sequences.iter().zip(&plan.streams);
+        sequences.extend(
+            known
+                .filter(|(sequence, _)| **sequence != Sequence::default())
+                .map(|(sequence, stream)| sequence.record(stream)),
+        );
+        let mut deliveries = self.foreign.deliveries.clone();
+        let known = self.outputs.iter().zip(&plan.outputs);
+        deliveries.extend(
+            known
+                .filter(|(state, _)| state.last_seq > 0 || state.floor > 0)
+                .map(|(state, output)| DeliveryPosition {
+                    out_topic: output.topic.clone(),
+                    last_seq: state.last_seq,
+                    output_offset_floor: state.floor,
+                }),
+        );
+        State {
+            lane: self.lane,
+            positions,
+            sequences,
+            deliveries,
+            audit_number: self.chain.number(),
+            audit_chain: *self.chain.digest(),
+            grants_position: self.grants_position,
+            open_backfills: self.backfills.record(),
+            contract: plan.contract.digest,
+            at_ms,
+        }
+    }
+
+    /// Cases of the person that were opened here and not read back yet.
+    pub(crate) fn unread_of(&self, subject: SubjectTag, agreement: &str) -> Vec<Grant> {
+        self.unread_cases
+            .values()
+            .filter(|grant| grant.subject == subject && grant.agreement == agreement)
+            .cloned()
+            .collect()
+    }
+}
