@@ -225,7 +225,8 @@ fn connector(rules: &mut Rules, contract: &Contract, department: &str) {
     let principal = format!("{department}.connector");
     let own = |dataset: &&mz_contract::Dataset| dataset.department == department;
     for dataset in contract.datasets.iter().filter(own) {
-        rules.topic(&principal, dataset.src_topic(), WRITE);
+        // Read: a stream without a checkpoint asks its own events for its last epoch.
+        rules.topic(&principal, dataset.src_topic(), BOTH);
     }
     for (owner, stream) in streams(contract) {
         if owner != department {
