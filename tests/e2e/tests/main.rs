@@ -1,0 +1,5 @@
+//! End-to-end tests. One binary: they share one Kafka and one PostgreSQL, each under its own prefix.
+
+#![cfg(test)]
+
+mod install;
