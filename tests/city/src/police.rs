@@ -11,6 +11,7 @@ use crate::family::{Family, Person, address, changes, day};
 use crate::options::Options;
 use crate::place::CITY;
 use crate::shape::MOVES_AFTER;
+use crate::write::Marks;
 
 pub struct Police<W: Write> {
     household: W,
@@ -18,6 +19,7 @@ pub struct Police<W: Write> {
     pub households: Tally,
     pub appointments: Tally,
     pub case_subjects: u64,
+    pub about_cases: u64,
 }
 
 impl<W: Write> Police<W> {
@@ -28,18 +30,32 @@ impl<W: Write> Police<W> {
             households: Tally::default(),
             appointments: Tally::default(),
             case_subjects: 0,
+            about_cases: 0,
         }
     }
 
     /// The booking's number, when there is one.
-    pub fn add(&mut self, options: &Options, family: &Family) -> io::Result<Option<String>> {
+    pub fn add(
+        &mut self,
+        options: &Options,
+        family: &Family,
+        marks: &mut Marks,
+    ) -> io::Result<Option<String>> {
         for person in &family.members {
-            if let Some((key, row)) = household(options, family, person) {
-                let dirt = family.dirt(options, Place::Household, key, person);
-                let row = spoil(row, dirt, &person.identity.number, "qyrq");
-                for _ in 0..self.households.count(dirt) {
-                    line(&mut self.household, &row)?;
-                }
+            let Some((key, mut row)) = household(options, family, person) else {
+                continue;
+            };
+            for column in ["zz", "hh"] {
+                let text = row[column].as_str().unwrap_or_default();
+                row[column] = Value::String(marks.text(options, column, text, person.key));
+            }
+            let dirt = family.dirt(options, Place::Household, key, person);
+            let row = spoil(row, dirt, &person.identity.number, "qyrq");
+            if family.case(options, person) && !dirt.is_some_and(Dirt::rejected) {
+                self.about_cases += 1;
+            }
+            for _ in 0..self.households.count(dirt) {
+                line(&mut self.household, &row)?;
             }
         }
         let Some(head) = family
@@ -68,10 +84,10 @@ impl<W: Write> Police<W> {
         Ok(Some(number))
     }
 
-    pub fn finish(mut self) -> io::Result<(Tally, Tally, u64)> {
+    /// Writes what is still held back.
+    pub fn finish(&mut self) -> io::Result<()> {
         self.household.flush()?;
-        self.bookings.flush()?;
-        Ok((self.households, self.appointments, self.case_subjects))
+        self.bookings.flush()
     }
 }
 

@@ -82,7 +82,9 @@ pub fn write(options: &Options) -> Result<Expected, CityError> {
             .add(options, &family, &mut marks)
             .map_err(at(&property_path))?;
         withheld.extend(units);
-        let booking = police.add(options, &family).map_err(at(&household_path))?;
+        let booking = police
+            .add(options, &family, &mut marks)
+            .map_err(at(&household_path))?;
 
         if let (Some(head), true) = (family.members.first(), family.shape.approval) {
             let dirt = family.dirt(options, Place::Approval, family.index, head);
@@ -128,20 +130,25 @@ pub fn write(options: &Options) -> Result<Expected, CityError> {
     register("hrss.insurance.status", "hrss/insurance.csv", tally);
     let (tally, owned) = property.finish().map_err(at(&property_path))?;
     register("realestate.right", "realestate/property.sql", tally);
-    let (households, appointments, case_subjects) = police.finish().map_err(at(&household_path))?;
-    register("police.household", "police/household.ndjson", households);
+    police.finish().map_err(at(&household_path))?;
+    register(
+        "police.household",
+        "police/household.ndjson",
+        police.households,
+    );
     register(
         "police.appointment",
         "police/appointments.ndjson",
-        appointments,
+        police.appointments,
     );
     fs::remove_file(&scratch_path).map_err(at(&scratch_path))?;
 
-    expected.case_subjects = case_subjects;
+    expected.case_subjects = police.case_subjects;
     for (dataset, count) in [
         ("hrss.talent.approval", approvals_about_cases),
         ("hrss.insurance.status", insured),
         ("realestate.right", owned),
+        ("police.household", police.about_cases),
     ] {
         expected
             .about_case_subjects
