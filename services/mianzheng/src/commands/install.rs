@@ -144,11 +144,10 @@ pub fn synth(dir: &Path, args: &SynthArgs) -> Outcome {
         mz_city::write(&options).map_err(|error| Failure::chain(exit::FAILED, &error))?;
     if args.load {
         let server = Instance::open(dir)?.database_url()?;
-        let registry = args.out.join("realestate");
-        let script = registry.join("property.sql");
+        let script = args.out.join("realestate/property.sql");
         let url = mz_city::load_property(&server, mz_city::PROPERTY_DATABASE, &script)
             .map_err(|error| Failure::chain(exit::FAILED, &error))?;
-        write_private(&registry.join("database.url"), &url)?;
+        write_private(&args.out.join("property.url"), &url)?;
     }
     let text = serde_json::to_string_pretty(&expected).context("expected.json")?;
     println!("{text}");
