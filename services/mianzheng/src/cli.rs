@@ -52,11 +52,11 @@ pub enum Command {
     /// Publish a register: read, map, seal, send
     Connect(ConnectArgs),
     /// Run gateway slots: verify, decide, project, deliver, audit
-    Gateway(ServeArgs),
+    Gateway(GatewayArgs),
     /// Run vault slots and the HTTP API for evidence bundles and who-read
     Vault(ServeArgs),
     /// Run the read-only schema endpoint
-    Console(ServeArgs),
+    Console(ConsoleArgs),
     /// Feed deliveries into a department's own database
     Adapter(AdapterArgs),
     /// Print a department's own deliveries, each seal checked
@@ -74,10 +74,7 @@ pub enum Command {
     Bench(BenchCommand),
     /// Read one workbook in a process of its own (started by `connect`)
     #[command(name = "__xlsx", hide = true)]
-    Xlsx {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<String>,
-    },
+    Xlsx,
 }
 
 #[derive(Debug, Args)]
@@ -196,6 +193,19 @@ pub struct ConnectArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct GatewayArgs {
+    /// Own these slots for good (0,1,…) instead of joining the group
+    #[arg(long, value_delimiter = ',')]
+    pub slots: Vec<u32>,
+    /// A name that a restarted process keeps, so that a quick restart moves no slot
+    #[arg(long)]
+    pub instance: Option<String>,
+    /// Time between two commits of a busy slot, milliseconds
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=5000))]
+    pub commit_ms: u64,
+}
+
+#[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Own these slots for good (0,1,…) instead of joining the group
     #[arg(long, value_delimiter = ',')]
@@ -206,9 +216,13 @@ pub struct ServeArgs {
     /// Listen address of the HTTP API, instead of instance.yaml's
     #[arg(long)]
     pub listen: Option<SocketAddr>,
-    /// Time between commits, milliseconds
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=5000))]
-    pub commit_ms: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct ConsoleArgs {
+    /// Listen address, instead of instance.yaml's
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -234,6 +248,9 @@ pub struct ReadArgs {
     /// Only count: current records and deliveries of each topic
     #[arg(long)]
     pub count: bool,
+    /// For people: fields by their titles, and what was withheld
+    #[arg(long)]
+    pub pretty: bool,
 }
 
 #[derive(Debug, Args)]

@@ -11,5 +11,4 @@ pub const NOT_VERIFIED: u8 = 4;
 pub const DRIFT: u8 = 5;
 /// Another owner took over; this process may write no more.
 pub const FENCED: u8 = 6;
-/// Some input was rejected; the good rows were published.
-pub const REJECTS: u8 = 7;
+// 7 is the connector's: some input was rejected, the good rows were published.

@@ -13,6 +13,9 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
+    if matches!(cli.command, cli::Command::Xlsx) {
+        return commands::connect::xlsx();
+    }
     outcome::set_lang(cli.lang);
     start_log(cli.log_json);
     match commands::run(&cli) {

@@ -7,6 +7,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit;
 
+/// How often a waiting thread looks.
+const POLL: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// Set once a stop was asked for.
 pub type Flag = Arc<AtomicBool>;
 
@@ -34,4 +37,11 @@ pub fn flag() -> std::io::Result<Flag> {
         });
     })?;
     Ok(flag)
+}
+
+/// Blocks until a stop was asked for.
+pub fn wait(flag: &Flag) {
+    while !flag.load(Ordering::SeqCst) {
+        std::thread::sleep(POLL);
+    }
 }

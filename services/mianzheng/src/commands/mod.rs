@@ -1,9 +1,14 @@
 //! One file per group of commands; each turns arguments into a crate's options and runs it.
 
+mod adapter;
 mod apply;
+mod bench;
+pub mod connect;
 mod contract;
+mod evidence;
 mod install;
 mod read;
+mod serve;
 
 use crate::cli::{Cli, Command};
 use crate::outcome::Outcome;
@@ -18,16 +23,17 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Lint(args) => contract::lint(dir, args),
         Command::Contract(command) => contract::run(dir, command),
         Command::Apply(args) => apply::run(dir, args),
-        Command::Connect(_) => Err(crate::outcome::Failure::new(1, "not wired yet")),
-        Command::Xlsx { .. } => Err(crate::outcome::Failure::new(1, "not wired yet")),
-        Command::Gateway(_) => Err(crate::outcome::Failure::new(1, "not wired yet")),
-        Command::Vault(_) => Err(crate::outcome::Failure::new(1, "not wired yet")),
-        Command::Console(_) => Err(crate::outcome::Failure::new(1, "not wired yet")),
-        Command::Adapter(_) => Err(crate::outcome::Failure::new(1, "not wired yet")),
+        Command::Connect(args) => connect::run(dir, args),
+        // Answered before a log or a language is chosen.
+        Command::Xlsx => Ok(()),
+        Command::Gateway(args) => serve::gateway(dir, args),
+        Command::Vault(args) => serve::vault(dir, args),
+        Command::Console(args) => serve::console(dir, args),
+        Command::Adapter(args) => adapter::run(dir, args),
         Command::Read(args) => read::run(dir, args),
-        Command::Bundle(_) => Err(crate::outcome::Failure::new(1, "not wired yet")),
-        Command::Verify(_) => Err(crate::outcome::Failure::new(1, "not wired yet")),
-        Command::WhoRead(_) => Err(crate::outcome::Failure::new(1, "not wired yet")),
-        Command::Bench(_) => Err(crate::outcome::Failure::new(1, "not wired yet")),
+        Command::Bundle(args) => evidence::bundle(dir, args),
+        Command::Verify(args) => evidence::verify(dir, args),
+        Command::WhoRead(args) => evidence::who_read(dir, args),
+        Command::Bench(command) => bench::run(dir, command),
     }
 }

@@ -61,9 +61,14 @@ pub fn run(dir: &Path, args: &ReadArgs) -> Outcome {
                 }
                 let line = topic.line(&contract, &mut verifier, &record);
                 bad += u64::from(line.get("fault").is_some());
-                if !args.count && written.is_ok() {
-                    written = writeln!(out, "{}", Value::Object(line));
+                if args.count || written.is_err() {
+                    return;
                 }
+                written = if args.pretty {
+                    write!(out, "{}", topic.pretty(&contract, &line))
+                } else {
+                    writeln!(out, "{}", Value::Object(line))
+                };
             })
             .map_err(failed)?;
         written.context("standard output")?;
@@ -182,6 +187,54 @@ impl Topic<'_> {
             fields.map(|(field, value)| (field.name.clone(), value.to_json())).collect();
         content.insert("fields".to_owned(), Value::Object(fields));
         Ok(content)
+    }
+}
+
+impl Topic<'_> {
+    /// One record for a person: whose seal, the fields by their titles, and what was withheld.
+    fn pretty(&self, contract: &Contract, line: &Map<String, Value>) -> String {
+        let dataset = &contract.datasets[self.section.dataset_ix];
+        let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();
+        let title = |index: &u16| {
+            let field = &dataset.fields[usize::from(*index)];
+            say(&field.title.zh, &field.title.en)
+        };
+        let mut head = say(&dataset.title.zh, &dataset.title.en);
+        if self.answer {
+            head = self.name.rsplit("answer.").next().unwrap_or_default().to_owned();
+        }
+        let proof = match (text("fault"), text("key")) {
+            ("", "") if line.contains_key("withdrawn") => say("已撤回", "withdrawn"),
+            ("", "") => say("由总线证明", "attested by the bus"),
+            ("", key) => say(&format!("签章有效 {key}"), &format!("seal valid, {key}")),
+            (fault, _) => say(&format!("未通过核验 {fault}"), &format!("NOT VERIFIED, {fault}")),
+        };
+        let mut out = format!("  [{head}] {proof}\n");
+        let fields = line.get("fields").and_then(Value::as_object);
+        let values: Vec<String> = self
+            .layout
+            .fields()
+            .iter()
+            .enumerate()
+            .filter_map(|(at, field)| {
+                let value = fields?.get(&field.name)?;
+                let name = match self.section.fields.get(at) {
+                    Some(index) if !self.answer => title(index),
+                    _ => field.name.clone(),
+                };
+                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                Some(format!("{name}: {value}"))
+            })
+            .collect();
+        out.push_str(&format!("      {}\n", values.join(" · ")));
+        if !self.answer {
+            let all = 0..u16::try_from(dataset.fields.len()).unwrap_or(u16::MAX);
+            let withheld: Vec<String> =
+                all.filter(|index| !self.section.fields.contains(index)).map(|index| title(&index)).collect();
+            let label = say("未提供", "withheld");
+            out.push_str(&format!("      ({label}: {})\n", withheld.join(", ")));
+        }
+        out
     }
 }
 
