@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::options::Keys;
-use crate::outbox::Halt;
+use crate::outbox::{Halt, REASON_HEADER, WITHDRAWN_BY_SOURCE};
 use crate::plan::Plan;
 
 /// Answers sealed under one signature at most; more are sealed in several batches.
@@ -32,9 +32,7 @@ const ANSWER_ID_PREFIX: u8 = 0x22;
 pub(crate) struct PendingAnswer {
     pub lane: u16,
     pub output: usize,
-    pub schema_id: u32,
-    pub layout: Arc<Layout>,
-    pub datum: Vec<u8>,
+    pub body: Body,
     pub key: [u8; 32],
     pub sequence: u64,
     /// The `mz-delivery` header.
@@ -47,7 +45,22 @@ pub(crate) struct PendingAnswer {
     pub dataset: String,
 }
 
+/// What is delivered. Both kinds wait, so that they keep their order.
+pub(crate) enum Body {
+    Value {
+        schema_id: u32,
+        layout: Arc<Layout>,
+        datum: Vec<u8>,
+    },
+    /// The record is gone: the source's own seal says so.
+    Withdrawal { seal: Vec<u8> },
+}
+
 impl PendingAnswer {
+    fn is_withdrawal(&self) -> bool {
+        matches!(self.body, Body::Withdrawal { .. })
+    }
+
     /// The Avro record of an answer: value, as of, source dataset, source event.
     pub(crate) fn datum(
         answer: &Answer,
@@ -76,17 +89,21 @@ impl PendingAnswer {
         )
     }
 
-    fn draft(&self, sealed_as: &str, schema: Digest) -> Result<Draft, Error> {
+    fn draft(
+        &self,
+        layout: &Layout,
+        datum: &[u8],
+        sealed_as: &str,
+        schema: Digest,
+    ) -> Result<Draft, Error> {
         let mut spans = Vec::new();
         // Encoded with this very layout: it fits.
-        self.layout
-            .spans(&self.datum, &mut spans)
-            .map_err(|fault| {
-                Error::Seal(mz_seal::SealError::Spans {
-                    index: 0,
-                    fault: fault.fault,
-                })
-            })?;
+        layout.spans(datum, &mut spans).map_err(|fault| {
+            Error::Seal(mz_seal::SealError::Spans {
+                index: 0,
+                fault: fault.fault,
+            })
+        })?;
         let mut record = String::with_capacity(64);
         for byte in self.key {
             record.push(char::from(HEX[usize::from(byte >> 4)]));
@@ -103,7 +120,7 @@ impl PendingAnswer {
             withdrawn: false,
             subject: self.dataset.clone(),
             record,
-            value: self.datum.clone(),
+            value: datum.to_vec(),
             spans,
         })
     }
@@ -126,8 +143,8 @@ fn answer_id(time_ms: i64, event: &Digest, sealed_as: &str) -> [u8; 16] {
     id
 }
 
-/// Seals and writes the answers of one lane. `number` is the lane's last audit number: it rises
-/// with every answer, so it can name the batch.
+/// Seals and writes the answers of one lane, in the order in which they were decided. `number` is
+/// the lane's last audit number: it rises with every answer, so it can name the batches.
 pub(crate) fn flush(
     answers: &mut Vec<PendingAnswer>,
     lane: u16,
@@ -136,60 +153,105 @@ pub(crate) fn flush(
     keys: &Keys,
     producer: &mut TxProducer,
 ) -> Result<(), Halt> {
-    let mut mine: Vec<PendingAnswer> = answers
+    let mine: Vec<PendingAnswer> = answers
         .extract_if(.., |answer| answer.lane == lane)
         .collect();
-    // Stable: order within an epoch is kept.
-    mine.sort_by_key(|answer| answer.version.epoch);
-    let stream = format!("answers.{lane}");
-    let batches = mine
-        .chunk_by(|a, b| a.version.epoch == b.version.epoch)
-        .flat_map(|epoch| epoch.chunks(MAX_ANSWERS_PER_BATCH));
     // Numbers at or below `number` that no earlier transaction used: one per answer.
     let mut batch = number + 1 - mine.len() as u64;
-    for part in batches {
-        let drafts = part
+    let alike = |a: &PendingAnswer, b: &PendingAnswer| {
+        a.is_withdrawal() == b.is_withdrawal() && a.version.epoch == b.version.epoch
+    };
+    for run in mine.chunk_by(alike) {
+        for part in run.chunks(MAX_ANSWERS_PER_BATCH) {
+            if part[0].is_withdrawal() {
+                withdraw(part, lane, plan, producer)?;
+            } else {
+                seal(part, lane, batch, plan, keys, producer)?;
+                batch += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn withdraw(
+    part: &[PendingAnswer],
+    lane: u16,
+    plan: &Plan,
+    producer: &mut TxProducer,
+) -> Result<(), Halt> {
+    for answer in part {
+        let Body::Withdrawal { seal } = &answer.body else {
+            continue;
+        };
+        let listed: [(&str, &[u8]); 3] = [
+            (headers::SEAL, seal),
+            (DELIVERY_HEADER, &answer.delivery),
+            (REASON_HEADER, WITHDRAWN_BY_SOURCE.as_bytes()),
+        ];
+        let topic = &plan.outputs[answer.output].topic;
+        producer.send(topic, i32::from(lane), &answer.key, None, &listed)?;
+    }
+    Ok(())
+}
+
+fn seal(
+    part: &[PendingAnswer],
+    lane: u16,
+    batch: u64,
+    plan: &Plan,
+    keys: &Keys,
+    producer: &mut TxProducer,
+) -> Result<(), Halt> {
+    let mut drafts = Vec::with_capacity(part.len());
+    let mut seeds = Vec::with_capacity(part.len());
+    let mut ids = Vec::with_capacity(part.len());
+    for answer in part {
+        let Body::Value {
+            schema_id,
+            layout,
+            datum,
+        } = &answer.body
+        else {
+            continue;
+        };
+        let (name, schema) = sealed_as(plan, answer.output);
+        drafts.push(answer.draft(layout, datum, name, schema)?);
+        let mut seed = [0; 32];
+        SystemRandom::new()
+            .fill(&mut seed)
+            .map_err(|_| Error::NoRandom)?;
+        seeds.push(seed);
+        ids.push((answer, *schema_id));
+    }
+    let mut seeds = seeds.into_iter();
+    let sealed = seal_batch(
+        &plan.contract.bus_id,
+        BUS,
+        &format!("answers.{lane}"),
+        part[0].version.epoch,
+        batch,
+        drafts,
+        // One for each draft.
+        &mut || seeds.next().unwrap_or_default(),
+        &*keys.signer,
+    )
+    .map_err(Error::Seal)?;
+    for ((answer, schema_id), sealed) in ids.into_iter().zip(sealed) {
+        let ce = headers::cloud_event(&sealed.meta);
+        let mut listed: Vec<(&str, &[u8])> = ce
             .iter()
-            .map(|answer| {
-                let (sealed_as, schema) = sealed_as(plan, answer.output);
-                answer.draft(sealed_as, schema)
-            })
-            .collect::<Result<_, _>>()?;
-        let mut seeds = vec![[0; 32]; part.len()];
-        for seed in &mut seeds {
-            SystemRandom::new()
-                .fill(seed)
-                .map_err(|_| Error::NoRandom)?;
-        }
-        let mut seeds = seeds.into_iter();
-        let sealed = seal_batch(
-            &plan.contract.bus_id,
-            BUS,
-            &stream,
-            part[0].version.epoch,
-            batch,
-            drafts,
-            &mut || seeds.next().unwrap_or_default(),
-            &*keys.signer,
-        )
-        .map_err(Error::Seal)?;
-        batch += 1;
-        for (answer, sealed) in part.iter().zip(sealed) {
-            let ce = headers::cloud_event(&sealed.meta);
-            let mut listed: Vec<(&str, &[u8])> = ce
-                .iter()
-                .map(|(name, value)| (*name, value.as_bytes()))
-                .collect();
-            listed.push((headers::SEAL, &sealed.seal));
-            listed.push((DELIVERY_HEADER, &answer.delivery));
-            producer.send(
-                &plan.outputs[answer.output].topic,
-                i32::from(lane),
-                &answer.key,
-                Some(&frame(answer.schema_id, &sealed.value)),
-                &listed,
-            )?;
-        }
+            .map(|(name, value)| (*name, value.as_bytes()))
+            .collect();
+        listed.push((headers::SEAL, &sealed.seal));
+        listed.push((DELIVERY_HEADER, &answer.delivery));
+        producer.send(
+            &plan.outputs[answer.output].topic,
+            i32::from(lane),
+            &answer.key,
+            Some(&frame(schema_id, &sealed.value)),
+            &listed,
+        )?;
     }
     Ok(())
 }

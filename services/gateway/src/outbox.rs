@@ -1,6 +1,8 @@
 //! Everything that a transaction writes, except the state record: audit entries, deliveries,
 //! quarantine notes. A delivery can't be written without its audit entry: one function does both.
 
+use std::sync::Arc;
+
 use mz_bus::{TxError, TxProducer};
 use mz_journal::{
     Audit, AuditCause, AuditKind, AuditWriter, DELIVERY_HEADER, DeliveryHeader, GrantId, Mark,
@@ -10,7 +12,7 @@ use mz_policy::{Denial, Now, Permit};
 use mz_seal::{Digest, MetaRef, headers};
 use rustc_hash::FxHashMap;
 
-use crate::answers::PendingAnswer;
+use crate::answers::{Body, PendingAnswer};
 use crate::error::Error;
 use crate::lane::{Lane, Tally};
 use crate::options::Keys;
@@ -152,8 +154,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Computes one derived answer and keeps it for sealing at the end of the transaction. A
-    /// withdrawn record withdraws its answers at once: they have no value to seal.
+    /// Computes one derived answer and keeps it for sealing at the end of the transaction. Answers
+    /// the code of the rule that failed, if one did. A withdrawn record withdraws its answers.
     pub(crate) fn answer(
         &mut self,
         lane: &mut Lane,
@@ -164,53 +166,42 @@ impl Writer<'_> {
     ) -> Result<Option<&'static str>, Halt> {
         let answer = &permit.section().answers[plan.answer];
         let meta = &permit.event().meta;
-        if permit.withdraws() {
-            self.number_delivery(lane, permit, plan.output, &[], event, "")?;
-            let out = &mut *self.out;
-            out.seal.clear();
-            permit.seal_into(&mut out.seal);
-            let headers: [(&str, &[u8]); 3] = [
-                (headers::SEAL, &out.seal),
-                (DELIVERY_HEADER, &out.delivery),
-                (REASON_HEADER, WITHDRAWN_BY_SOURCE.as_bytes()),
-            ];
-            let topic = &self.plan.outputs[plan.output].topic;
-            self.producer
-                .send(topic, i32::from(lane.lane), &key, None, &headers)?;
+        let source = &self.plan.dataset(event.source).id;
+        let mut fields: &[u8] = &plan.fields;
+        let body = if permit.withdraws() {
+            fields = &[];
+            let mut seal = Vec::new();
+            permit.seal_into(&mut seal);
+            Body::Withdrawal { seal }
         } else {
             let value = match permit.answer(answer) {
                 Ok(value) => value,
                 Err(fault) => return Ok(Some(fault.code())),
             };
-            let source = &self.plan.dataset(event.source).id;
-            let datum = match PendingAnswer::datum(
-                answer,
-                value,
-                meta.ce_time_ms,
-                source,
-                permit.event(),
-            ) {
-                Ok(datum) => datum,
+            let event = permit.event();
+            match PendingAnswer::datum(answer, value, meta.ce_time_ms, source, event) {
+                Ok(datum) => Body::Value {
+                    schema_id: answer.schema_id,
+                    layout: Arc::clone(&answer.layout),
+                    datum,
+                },
                 Err(_) => return Ok(Some("ANSWER_UNWRITABLE")),
-            };
-            let sequence =
-                self.number_delivery(lane, permit, plan.output, &plan.fields, event, &answer.name)?;
-            let delivery = self.out.delivery.clone();
-            self.out.answers.push(PendingAnswer {
-                lane: lane.lane,
-                output: plan.output,
-                schema_id: answer.schema_id,
-                layout: std::sync::Arc::clone(&answer.layout),
-                datum,
-                key,
-                sequence,
-                delivery,
-                event: permit.event().event_digest,
-                version: meta.version(),
-                ce_time_ms: meta.ce_time_ms,
-                dataset: source.clone(),
-            });
-        }
+            }
+        };
+        let rule = &answer.name;
+        let sequence = self.number_delivery(lane, permit, plan.output, fields, event, rule)?;
+        self.out.answers.push(PendingAnswer {
+            lane: lane.lane,
+            output: plan.output,
+            body,
+            key,
+            sequence,
+            delivery: self.out.delivery.clone(),
+            event: permit.event().event_digest,
+            version: meta.version(),
+            ce_time_ms: meta.ce_time_ms,
+            dataset: source.clone(),
+        });
         self.tally(lane, plan.output, event).delivered += 1;
         out_count(&mut self.out.counts, event.cause);
         Ok(None)

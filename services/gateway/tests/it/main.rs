@@ -1,0 +1,4 @@
+//! The gateway against a real broker: what reaches whom, what is refused, and what survives.
+
+mod settlement;
+mod world;
