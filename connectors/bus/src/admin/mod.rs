@@ -10,12 +10,16 @@ use crate::error::BusError;
 use crate::options::BusOptions;
 use crate::tuning::CALL_TIMEOUT;
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 use wire::{Answer, Connection, Writer};
 
 /// Kafka's number for "topic" in settings requests.
 const TOPIC: i8 = 2;
 /// A setting that somebody made for this topic (not a default).
 const DYNAMIC_TOPIC_CONFIG: i8 = 1;
+const LIST: &str = "list topics";
+/// A busy cluster takes seconds to make some hundred partitions.
+const SHOWN_WITHIN: Duration = Duration::from_secs(60);
 /// Resources in one request: keeps requests and answers small.
 const CHUNK: usize = 200;
 
@@ -55,41 +59,13 @@ impl Admin {
         &mut self,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<BTreeMap<String, Topic>, BusError> {
-        const METADATA: &str = "list topics";
-        let mut request = Writer::default();
-        request.no_list();
-        request.bool(false);
-        let answer = self.connection.call(METADATA, 3, 4, &request)?;
-        let mut answer = Answer::new(METADATA, &answer);
-        answer.i32()?;
-        answer.list(|answer| {
-            answer.i32()?;
-            answer.name()?;
-            answer.i32()?;
-            answer.text()
-        })?;
-        answer.text()?;
-        answer.i32()?;
-        let listed = answer.list(|answer| {
-            let code = answer.i16()?;
-            let name = answer.name()?;
-            answer.bool()?;
-            let replicas = answer.list(|answer| {
-                answer.i16()?;
-                answer.i32()?;
-                answer.i32()?;
-                let replicas = answer.list(Answer::i32)?;
-                answer.list(Answer::i32)?;
-                Ok(replicas.len())
-            })?;
-            Ok((code, name, replicas))
-        })?;
+        let listed = self.listed()?;
         let mut topics = BTreeMap::new();
         for (code, name, replicas) in listed {
             if !wanted(&name) {
                 continue;
             }
-            refuse(METADATA, &name, code, None)?;
+            refuse(LIST, &name, code, None)?;
             let topic = Topic {
                 partitions: u32::try_from(replicas.len()).unwrap_or(u32::MAX),
                 replication: replicas
@@ -105,6 +81,38 @@ impl Admin {
             self.settings(chunk, &mut topics)?;
         }
         Ok(topics)
+    }
+
+    /// Error code, name and copies of each partition of every topic.
+    fn listed(&mut self) -> Result<Vec<(i16, String, Vec<usize>)>, BusError> {
+        let mut request = Writer::default();
+        request.no_list();
+        request.bool(false);
+        let answer = self.connection.call(LIST, 3, 4, &request)?;
+        let mut answer = Answer::new(LIST, &answer);
+        answer.i32()?;
+        answer.list(|answer| {
+            answer.i32()?;
+            answer.name()?;
+            answer.i32()?;
+            answer.text()
+        })?;
+        answer.text()?;
+        answer.i32()?;
+        answer.list(|answer| {
+            let code = answer.i16()?;
+            let name = answer.name()?;
+            answer.bool()?;
+            let replicas = answer.list(|answer| {
+                answer.i16()?;
+                answer.i32()?;
+                answer.i32()?;
+                let replicas = answer.list(Answer::i32)?;
+                answer.list(Answer::i32)?;
+                Ok(replicas.len())
+            })?;
+            Ok((code, name, replicas))
+        })
     }
 
     fn settings(
@@ -182,7 +190,30 @@ impl Admin {
                 }
             }
         }
-        Ok(())
+        self.wait_for(topics)
+    }
+
+    /// The controller has a topic before the brokers show it; whoever uses it asks a broker.
+    fn wait_for(&mut self, topics: &[(String, Topic)]) -> Result<(), BusError> {
+        const STEP: Duration = Duration::from_millis(20);
+        let start = Instant::now();
+        loop {
+            let listed = self.listed()?;
+            let shown = |name: &str| {
+                listed
+                    .iter()
+                    .any(|(code, known, _)| *code == 0 && known == name)
+            };
+            if topics.iter().all(|(name, _)| shown(name)) {
+                return Ok(());
+            }
+            let waited = start.elapsed();
+            if waited > SHOWN_WITHIN {
+                let operation = "wait for new topics";
+                return Err(BusError::Timeout { operation, waited });
+            }
+            std::thread::sleep(STEP);
+        }
     }
 
     /// Deletes topics; one that does not exist is fine. Used by tests and benchmarks: the plan

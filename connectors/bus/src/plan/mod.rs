@@ -6,8 +6,10 @@
 //! not give are removed, whoever made them.
 
 mod desired;
+mod run;
 
 pub use desired::{CONSOLE_TRANSACTIONAL_ID, Desired, PlanOptions, consumer_group, desired};
+pub use run::{ApplyError, Mode, Outcome, run};
 
 use crate::admin::{Acl, Admin, Pattern, Resource, SettingChange, Topic};
 use crate::error::BusError;
@@ -15,6 +17,7 @@ use crate::options::BusOptions;
 use mz_contract::Contract;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::{Duration, Instant};
 
 /// First parts of the names of the bus's own topics.
 const TOPIC_FAMILIES: [&str; 6] = ["src.", "to.", "bus.", "state.", "status.", "quarantine."];
@@ -25,6 +28,10 @@ const PASSING_SETTINGS: [&str; 2] = [
     "leader.replication.throttled.replicas",
     "follower.replication.throttled.replicas",
 ];
+
+/// A busy cluster takes seconds to make some hundred partitions.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+const SETTLE_STEP: Duration = Duration::from_millis(100);
 
 /// One difference between what is and what must be. Names are physical.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +53,29 @@ pub enum Change {
         found: u16,
         wanted: u16,
     },
+}
+
+impl Change {
+    /// The cluster is as this change wants it.
+    fn holds(&self, now: &Actual) -> bool {
+        match self {
+            Self::CreateTopic { name, .. } => now.topics.contains_key(name),
+            Self::AlterTopic { name, settings } => now.topics.get(name).is_some_and(|topic| {
+                let holds = |key: &String, wanted: &Option<String>| {
+                    topic.settings.get(key) == wanted.as_ref()
+                };
+                settings.iter().all(|(key, _, wanted)| holds(key, wanted))
+            }),
+            Self::AddAcl(acl) => now.acls.contains(acl),
+            Self::DeleteAcl(acl) => !now.acls.contains(acl),
+            Self::Replication { .. } => true,
+        }
+    }
+
+    /// No call to the cluster makes this change.
+    pub const fn by_hand(&self) -> bool {
+        matches!(self, Self::Replication { .. })
+    }
 }
 
 impl fmt::Display for Change {
@@ -299,7 +329,24 @@ pub fn apply(bus: &BusOptions, plan: &Plan) -> Result<(), PlanError> {
     admin.create_topics(&created)?;
     admin.alter_topics(&altered)?;
     admin.create_acls(&added)?;
-    Ok(())
+    settle(&mut admin, plan, &bus.prefix)
+}
+
+/// Waits until a broker shows the changes: the controller has them before the brokers do.
+fn settle(admin: &mut Admin, plan: &Plan, prefix: &str) -> Result<(), PlanError> {
+    let start = Instant::now();
+    loop {
+        let now = actual(admin, prefix)?;
+        if plan.changes.iter().all(|change| change.holds(&now)) {
+            return Ok(());
+        }
+        let waited = start.elapsed();
+        if waited > SETTLE_TIMEOUT {
+            let operation = "wait for the changes to take effect";
+            return Err(BusError::Timeout { operation, waited }.into());
+        }
+        std::thread::sleep(SETTLE_STEP);
+    }
 }
 
 /// The rules as `kafka-acls` commands, for a cluster whose rules somebody else administers.
