@@ -3,7 +3,8 @@
 #
 #   deploy/demo.sh [--lang zh|en] [--persons N] [--keep]
 #
-# --keep leaves stack and services running and says how to stop them.
+# --keep leaves stack and services running and says how to stop them. MIANZHENG_BIN names a binary that is
+# already built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . deploy/prerequisites.sh
@@ -15,14 +16,14 @@ while [ $# -gt 0 ]; do
     --lang) lang=$2; shift 2 ;;
     --persons) persons=$2; shift 2 ;;
     --keep) keep=yes; shift ;;
-    *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done
 
 dir=.local/demo
 city=$dir/city
 logs=$dir/logs
-bin=target/debug/mianzheng
+bin=${MIANZHENG_BIN:-target/debug/mianzheng}
 services=()
 
 # ---- small tools -----------------------------------------------------------------------------------------
@@ -82,10 +83,12 @@ stop() {
 # ---- build and start -------------------------------------------------------------------------------------
 
 need_packages
-need_rust
 mkdir -p "$logs"
-chapter "编译(首次需要几分钟)" "Building (the first time takes minutes)"
-cargo build --locked -p mianzheng
+if [ -z "${MIANZHENG_BIN:-}" ]; then
+  need_rust
+  chapter "编译(首次需要几分钟)" "Building (the first time takes minutes)"
+  cargo build --locked -p mianzheng
+fi
 begun=$SECONDS
 trap stop EXIT INT TERM
 
