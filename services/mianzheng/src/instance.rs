@@ -112,12 +112,18 @@ impl Instance {
             })?
             .len();
         if size > MAX_INSTANCE_BYTES {
-            bail!("{}: {size} bytes, at most {MAX_INSTANCE_BYTES}", path.display());
+            bail!(
+                "{}: {size} bytes, at most {MAX_INSTANCE_BYTES}",
+                path.display()
+            );
         }
         let text = fs::read_to_string(&path)?;
         let settings = serde_saphyr::from_str(&text)
             .map_err(|fault| anyhow::anyhow!("{}: {fault}", path.display()))?;
-        Ok(Self { dir: dir.to_path_buf(), settings })
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            settings,
+        })
     }
 
     /// Writes `instance.yaml` whole or not at all.
@@ -164,7 +170,10 @@ impl Instance {
     pub fn database_url(&self) -> Result<String> {
         let path = self.dir.join(&self.settings.database_url_file);
         let url = fs::read_to_string(&path).with_context(|| {
-            format!("{}: cannot read the database URL; run `mianzheng stack up` or write one", path.display())
+            format!(
+                "{}: cannot read the database URL; run `mianzheng stack up` or write one",
+                path.display()
+            )
         })?;
         Ok(url.trim().to_owned())
     }
@@ -200,8 +209,15 @@ impl Instance {
 
 /// Copies a contract tree, files only, following no links.
 fn copy_contract(from: &Path, to: &Path) -> Result<()> {
-    const PARTS: [&str; 7] =
-        ["departments", "catalogue", "agreements", "items", "calendars", "bus", "."];
+    const PARTS: [&str; 7] = [
+        "departments",
+        "catalogue",
+        "agreements",
+        "items",
+        "calendars",
+        "bus",
+        ".",
+    ];
     for part in PARTS {
         let source = from.join(part);
         if source.is_dir() {

@@ -62,12 +62,18 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(code: u8, line: impl Into<String>) -> Self {
-        Self { code, lines: vec![line.into()] }
+        Self {
+            code,
+            lines: vec![line.into()],
+        }
     }
 
     /// Everything was said already; only the exit code is left.
     pub fn silent(code: u8) -> Self {
-        Self { code, lines: Vec::new() }
+        Self {
+            code,
+            lines: Vec::new(),
+        }
     }
 
     /// An error with its chain of causes, each said once.
@@ -91,13 +97,18 @@ impl Failure {
 
     pub fn faults(faults: &[Fault]) -> Self {
         let reasons = Reasons::built_in();
-        let mut lines: Vec<String> =
-            faults.iter().map(|fault| reasons.render_fault(fault, lang())).collect();
+        let mut lines: Vec<String> = faults
+            .iter()
+            .map(|fault| reasons.render_fault(fault, lang()))
+            .collect();
         lines.push(say(
             &format!("合同有 {} 处问题", faults.len()),
             &format!("the contract has {} fault(s)", faults.len()),
         ));
-        Self { code: exit::FAULTS, lines }
+        Self {
+            code: exit::FAULTS,
+            lines,
+        }
     }
 
     pub fn report(self) -> ExitCode {
@@ -122,4 +133,21 @@ impl From<Vec<Fault>> for Failure {
     fn from(faults: Vec<Fault>) -> Self {
         Self::faults(&faults)
     }
+}
+
+/// Writes to standard output. A reader that went away (`| head`) ends the program quietly.
+pub fn print(text: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    if out.write_fmt(text).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// `println!`, but through [`print`].
+#[macro_export]
+macro_rules! say_line {
+    ($($part:tt)*) => {
+        $crate::outcome::print(format_args!("{}\n", format_args!($($part)*)))
+    };
 }

@@ -17,25 +17,30 @@ pub type Flag = Arc<AtomicBool>;
 pub fn flag() -> std::io::Result<Flag> {
     let flag = Flag::default();
     let watched = Arc::clone(&flag);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        runtime.block_on(async move {
-            let (Ok(mut interrupt), Ok(mut terminate)) =
-                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-            else {
-                return;
-            };
-            loop {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            runtime.block_on(async move {
+                let (Ok(mut interrupt), Ok(mut terminate)) = (
+                    signal(SignalKind::interrupt()),
+                    signal(SignalKind::terminate()),
+                ) else {
+                    return;
+                };
+                loop {
+                    tokio::select! {
+                        _ = interrupt.recv() => {}
+                        _ = terminate.recv() => {}
+                    }
+                    if watched.swap(true, Ordering::SeqCst) {
+                        std::process::exit(i32::from(exit::FAILED));
+                    }
                 }
-                if watched.swap(true, Ordering::SeqCst) {
-                    std::process::exit(i32::from(exit::FAILED));
-                }
-            }
-        });
-    })?;
+            });
+        })?;
     Ok(flag)
 }
 

@@ -12,6 +12,7 @@ use crate::cli::ApplyArgs;
 use crate::exit;
 use crate::instance::Instance;
 use crate::outcome::{Failure, Outcome, coded, say};
+use crate::say_line;
 
 pub fn run(dir: &Path, args: &ApplyArgs) -> Outcome {
     let instance = Instance::open(dir)?;
@@ -24,8 +25,9 @@ pub fn run(dir: &Path, args: &ApplyArgs) -> Outcome {
     };
     if let Some(path) = &args.acls_out {
         let script = plan::acl_commands(&contract, &options, &bus.bootstrap, &bus.prefix);
-        std::fs::write(path, script).with_context(|| format!("{}: cannot write", path.display()))?;
-        println!("{}", path.display());
+        std::fs::write(path, script)
+            .with_context(|| format!("{}: cannot write", path.display()))?;
+        say_line!("{}", path.display());
         return Ok(());
     }
 
@@ -43,41 +45,64 @@ pub fn run(dir: &Path, args: &ApplyArgs) -> Outcome {
 
     show(&planned, current, &contract);
     if planned.is_empty() && current {
-        println!("{}", say("与合同一致,无需改动", "in line with the contract: nothing to do"));
+        say_line!(
+            "{}",
+            say(
+                "与合同一致,无需改动",
+                "in line with the contract: nothing to do"
+            )
+        );
         return Ok(());
     }
     if args.check {
         return Err(Failure::new(
             exit::DRIFT,
-            say("与合同不一致", "cluster or database differ from the contract"),
+            say(
+                "与合同不一致",
+                "cluster or database differ from the contract",
+            ),
         ));
     }
     if !args.yes && !agreed()? {
-        return Err(Failure::new(exit::FAILED, say("未改动", "nothing was changed")));
+        return Err(Failure::new(
+            exit::FAILED,
+            say("未改动", "nothing was changed"),
+        ));
     }
     plan::apply(&bus, &planned).map_err(failed)?;
     runtime
         .block_on(database.migrate())
         .map_err(|error| Failure::chain(exit::FAILED, &error))?;
-    println!("{}", say("已完成", "done"));
+    say_line!("{}", say("已完成", "done"));
     Ok(())
 }
 
 fn show(planned: &plan::Plan, database_current: bool, contract: &Contract) {
     for change in &planned.changes {
-        println!("{change}");
+        say_line!("{change}");
     }
     if !database_current {
-        println!("+ schema {SCHEMA}");
+        say_line!("+ schema {SCHEMA}");
     }
     for topic in &planned.orphans {
-        println!("? topic {topic}: {}", say("不在合同中,未动", "not in the contract, left alone"));
+        say_line!(
+            "? topic {topic}: {}",
+            say("不在合同中,未动", "not in the contract, left alone")
+        );
     }
-    println!(
+    say_line!(
         "{}",
         say(
-            &format!("计划:{} 项改动,{} 个泳道", planned.changes.len(), contract.lanes),
-            &format!("plan: {} change(s), {} lanes", planned.changes.len(), contract.lanes),
+            &format!(
+                "计划:{} 项改动,{} 个泳道",
+                planned.changes.len(),
+                contract.lanes
+            ),
+            &format!(
+                "plan: {} change(s), {} lanes",
+                planned.changes.len(),
+                contract.lanes
+            ),
         )
     );
 }
@@ -85,7 +110,10 @@ fn show(planned: &plan::Plan, database_current: bool, contract: &Contract) {
 /// Asks on a terminal; without one, only `--yes` agrees.
 fn agreed() -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
-        eprintln!("{}", say("没有终端可问:加 --yes", "no terminal to ask on: add --yes"));
+        eprintln!(
+            "{}",
+            say("没有终端可问:加 --yes", "no terminal to ask on: add --yes")
+        );
         return Ok(false);
     }
     eprint!("{} [y/N] ", say("执行?", "apply?"));

@@ -13,6 +13,7 @@ use mz_sources::read::xlsx::XlsxCommand;
 use crate::cli::ConnectArgs;
 use crate::instance::Instance;
 use crate::outcome::{Failure, Outcome, lang};
+use crate::say_line;
 use crate::shutdown;
 
 pub fn run(dir: &Path, args: &ConnectArgs) -> Outcome {
@@ -28,21 +29,21 @@ pub fn run(dir: &Path, args: &ConnectArgs) -> Outcome {
         // The connector takes its department's own certificate; any one finds the files.
         bus: instance.bus("bus.gateway")?,
         keys: KeysDir::new(instance.keys_dir()),
-        xlsx: XlsxCommand::this_program()
-            .context("this program's own path")?,
+        xlsx: XlsxCommand::this_program().context("this program's own path")?,
     };
     let stop = shutdown::flag().map_err(anyhow::Error::from)?;
     match connect::run(options, &stop) {
         Ok(outcome) => {
-            println!("{}", outcome.summary);
+            say_line!("{}", outcome.summary);
             match outcome.exit_code() {
                 0 => Ok(()),
                 code => Err(Failure::silent(code)),
             }
         }
-        Err(error) => {
-            Err(Failure::new(error.exit_code(), error.text(&Reasons::built_in(), lang())))
-        }
+        Err(error) => Err(Failure::new(
+            error.exit_code(),
+            error.text(&Reasons::built_in(), lang()),
+        )),
     }
 }
 

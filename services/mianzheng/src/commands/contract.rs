@@ -9,6 +9,7 @@ use crate::cli::{ContractCommand, LintArgs};
 use crate::exit;
 use crate::instance::Instance;
 use crate::outcome::{Failure, Outcome, lang, say};
+use crate::say_line;
 
 /// The contract that is meant: the one named, else the installation's, else the one here.
 fn root(dir: &Path, named: Option<&PathBuf>) -> PathBuf {
@@ -23,24 +24,37 @@ fn root(dir: &Path, named: Option<&PathBuf>) -> PathBuf {
 
 pub fn lint(dir: &Path, args: &LintArgs) -> Outcome {
     let root = root(dir, args.root.as_ref());
-    let mode = if args.draft { Mode::Draft } else { Mode::Signed };
+    let mode = if args.draft {
+        Mode::Draft
+    } else {
+        Mode::Signed
+    };
     let lint = mz_contract::lint(&root, mode, lang());
     let Some(contract) = lint.contract else {
         for line in &lint.lines {
-            println!("{line}");
+            say_line!("{line}");
         }
         let count = lint.faults.len();
         return Err(Failure::new(
             exit::FAULTS,
-            say(&format!("合同有 {count} 处问题"), &format!("the contract has {count} fault(s)")),
+            say(
+                &format!("合同有 {count} 处问题"),
+                &format!("the contract has {count} fault(s)"),
+            ),
         ));
     };
     let (datasets, agreements) = (contract.datasets.len(), contract.agreements.len());
-    println!(
+    say_line!(
         "{}",
         say(
-            &format!("合同无误:{datasets} 个数据目录条目,{agreements} 份共享协议,摘要 {}", hex(&contract.digest)),
-            &format!("no faults: {datasets} datasets, {agreements} agreements, digest {}", hex(&contract.digest)),
+            &format!(
+                "合同无误:{datasets} 个数据目录条目,{agreements} 份共享协议,摘要 {}",
+                hex(&contract.digest)
+            ),
+            &format!(
+                "no faults: {datasets} datasets, {agreements} agreements, digest {}",
+                hex(&contract.digest)
+            ),
         )
     );
     Ok(())
@@ -53,9 +67,9 @@ pub fn run(dir: &Path, command: &ContractCommand) -> Outcome {
             let report = mz_contract::allocate_schema_ids(&root(dir, named.as_ref()), lang())
                 .map_err(|lines| Failure::lines(exit::FAULTS, lines))?;
             for id in &report.added {
-                println!("+ {id}");
+                say_line!("+ {id}");
             }
-            println!(
+            say_line!(
                 "{}",
                 say(
                     &format!("新分配 {} 个编号", report.added.len()),
@@ -66,7 +80,7 @@ pub fn run(dir: &Path, command: &ContractCommand) -> Outcome {
         }
         ContractCommand::Digest { root: named } => {
             let contract = mz_contract::Contract::load(&root(dir, named.as_ref()), Mode::Draft)?;
-            println!("{}", hex(&contract.digest));
+            say_line!("{}", hex(&contract.digest));
             Ok(())
         }
     }
@@ -78,7 +92,7 @@ fn sign(dir: &Path, department: &str) -> Outcome {
     let signed = mz_keys::sign_approvals(&instance.contract_root(), department, &keys)
         .map_err(|error| Failure::chain(exit::FAILED, &error))?;
     for section in &signed {
-        println!("{} {section}", say("已签名", "signed"));
+        say_line!("{} {section}", say("已签名", "signed"));
     }
     Ok(())
 }

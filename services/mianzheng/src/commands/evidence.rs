@@ -13,7 +13,8 @@ use mz_vault::limits::MAX_BUNDLE_BYTES;
 use crate::cli::{BundleArgs, VerifyArgs, WhoReadArgs};
 use crate::exit;
 use crate::instance::Instance;
-use crate::outcome::{Failure, Outcome, coded, lang, say};
+use crate::outcome::{Failure, Outcome, coded, lang, print, say};
+use crate::say_line;
 
 fn client(instance: &Instance, tls: &TlsFiles) -> Result<Client, Failure> {
     Client::new(&format!("https://{}", instance.settings.http.vault), tls).map_err(client_failure)
@@ -51,7 +52,9 @@ pub fn bundle(dir: &Path, args: &BundleArgs) -> Outcome {
         operator: args.operator.clone(),
         reason: args.reason.clone(),
     };
-    let (bundle, bytes) = client(&instance, &tls)?.bundle(&request).map_err(client_failure)?;
+    let (bundle, bytes) = client(&instance, &tls)?
+        .bundle(&request)
+        .map_err(client_failure)?;
     if let Some(path) = &args.html {
         let page = sheet::sheet(&bundle).map_err(|error| Failure::chain(exit::FAILED, &error))?;
         write_personal(path, page.as_bytes())?;
@@ -60,10 +63,12 @@ pub fn bundle(dir: &Path, args: &BundleArgs) -> Outcome {
         write_personal(path, &bytes)?;
     }
     if args.pretty {
-        print!("{}", pretty::bundle(&bundle, lang()));
+        print(format_args!("{}", pretty::bundle(&bundle, lang())));
     } else if args.out.is_none() {
         let mut out = std::io::stdout().lock();
-        out.write_all(&bytes).and_then(|()| out.write_all(b"\n")).context("standard output")?;
+        out.write_all(&bytes)
+            .and_then(|()| out.write_all(b"\n"))
+            .context("standard output")?;
     }
     Ok(())
 }
@@ -78,7 +83,8 @@ fn write_personal(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         .mode(0o600)
         .open(path)
         .with_context(|| format!("{}: cannot write", path.display()))?;
-    file.write_all(bytes).with_context(|| format!("{}: cannot write", path.display()))
+    file.write_all(bytes)
+        .with_context(|| format!("{}: cannot write", path.display()))
 }
 
 pub fn verify(dir: &Path, args: &VerifyArgs) -> Outcome {
@@ -100,8 +106,15 @@ pub fn verify(dir: &Path, args: &VerifyArgs) -> Outcome {
     let bytes = std::fs::read(&args.file)
         .with_context(|| format!("{}: cannot read", args.file.display()))?;
     let report = bundle::verify::verify(&bytes, &contract);
-    print!("{}", report.render(&Reasons::built_in(), lang()));
-    if report.is_valid() { Ok(()) } else { Err(Failure::silent(exit::NOT_VERIFIED)) }
+    print(format_args!(
+        "{}",
+        report.render(&Reasons::built_in(), lang())
+    ));
+    if report.is_valid() {
+        Ok(())
+    } else {
+        Err(Failure::silent(exit::NOT_VERIFIED))
+    }
 }
 
 pub fn who_read(dir: &Path, args: &WhoReadArgs) -> Outcome {
@@ -112,9 +125,9 @@ pub fn who_read(dir: &Path, args: &WhoReadArgs) -> Outcome {
         .who_read(&id, &args.operator, &args.reason)
         .map_err(client_failure)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&page).context("JSON")?);
+        say_line!("{}", serde_json::to_string_pretty(&page).context("JSON")?);
     } else {
-        print!("{}", pretty::who_read(&page, lang()));
+        print(format_args!("{}", pretty::who_read(&page, lang())));
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use crate::cli::{InitArgs, KeysCommand, StackCommand, SynthArgs};
 use crate::exit;
 use crate::instance::{Instance, write_private};
 use crate::outcome::{Failure, Outcome, lang, say};
+use crate::say_line;
 
 const DEFAULT_SLOTS: u32 = 2;
 
@@ -23,7 +24,7 @@ pub fn init(dir: &Path, args: &InitArgs) -> Outcome {
         instance.settings.bootstrap.clone_from(bootstrap);
     }
     instance.save()?;
-    println!("{}", dir.join("instance.yaml").display());
+    say_line!("{}", dir.join("instance.yaml").display());
     Ok(())
 }
 
@@ -35,31 +36,48 @@ pub fn stack(dir: &Path, command: &StackCommand) -> Outcome {
             let mut instance = Instance::init(dir, Path::new("schemas"), "", DEFAULT_SLOTS)?;
             options.contract = Some(instance.contract_root());
             options.departments = instance.departments()?;
-            let info = Stack::new(options).up(progress().as_ref()).map_err(failed)?;
+            let info = Stack::new(options)
+                .up(progress().as_ref())
+                .map_err(failed)?;
             instance.settings.bootstrap.clone_from(&info.bootstrap);
             instance.save()?;
-            write_private(&dir.join(&instance.settings.database_url_file), &info.pg_url)?;
+            write_private(
+                &dir.join(&instance.settings.database_url_file),
+                &info.pg_url,
+            )?;
             tell(&info);
             Ok(())
         }
         StackCommand::Status => {
             let status = Stack::new(options).status().map_err(failed)?;
-            println!("Kafka       {:?}", status.kafka);
-            println!("PostgreSQL  {:?}", status.postgres);
+            say_line!("Kafka       {:?}", status.kafka);
+            say_line!("PostgreSQL  {:?}", status.postgres);
             if let Some(info) = &status.info {
                 tell(info);
             }
-            if status.ready() { Ok(()) } else { Err(Failure::silent(exit::FAILED)) }
+            if status.ready() {
+                Ok(())
+            } else {
+                Err(Failure::silent(exit::FAILED))
+            }
         }
         StackCommand::Down => {
-            let was_up = Stack::new(options).down(progress().as_ref()).map_err(failed)?;
-            println!(
+            let was_up = Stack::new(options)
+                .down(progress().as_ref())
+                .map_err(failed)?;
+            say_line!(
                 "{}",
-                if was_up { say("已停止", "stopped") } else { say("本来就没有运行", "was not running") }
+                if was_up {
+                    say("已停止", "stopped")
+                } else {
+                    say("本来就没有运行", "was not running")
+                }
             );
             Ok(())
         }
-        StackCommand::Reset => Stack::new(options).reset(progress().as_ref()).map_err(failed),
+        StackCommand::Reset => Stack::new(options)
+            .reset(progress().as_ref())
+            .map_err(failed),
     }
 }
 
@@ -81,8 +99,8 @@ impl Progress for Lines {
 }
 
 fn tell(info: &StackInfo) {
-    println!("Kafka       {} (mutual TLS)", info.bootstrap);
-    println!("PostgreSQL  127.0.0.1:{}", info.postgres.port);
+    say_line!("Kafka       {} (mutual TLS)", info.bootstrap);
+    say_line!("PostgreSQL  127.0.0.1:{}", info.postgres.port);
 }
 
 pub fn keys(dir: &Path, command: Option<&KeysCommand>) -> Outcome {
@@ -95,12 +113,12 @@ pub fn keys(dir: &Path, command: Option<&KeysCommand>) -> Outcome {
             let departments = instance.departments()?;
             let report = mz_keys::provision(keys.root(), &root, &departments).map_err(failed)?;
             for path in &report.made {
-                println!("+ {}", path.display());
+                say_line!("+ {}", path.display());
             }
             for id in &report.listed {
-                println!("{} {id}", say("已公布公钥", "published"));
+                say_line!("{} {id}", say("已公布公钥", "published"));
             }
-            println!(
+            say_line!(
                 "{}",
                 say(
                     &format!("新建 {} 个,原有 {} 个", report.made.len(), report.kept),
@@ -111,11 +129,19 @@ pub fn keys(dir: &Path, command: Option<&KeysCommand>) -> Outcome {
         }
         Some(KeysCommand::Rotate { department }) => {
             let id = mz_keys::rotate_seal_key(&keys, &root, department).map_err(failed)?;
-            println!("{id}");
+            say_line!("{id}");
             Ok(())
         }
-        Some(KeysCommand::Revoke { department, key, last, reason }) => {
-            let last = last.iter().map(|text| position(text)).collect::<Result<_, _>>()?;
+        Some(KeysCommand::Revoke {
+            department,
+            key,
+            last,
+            reason,
+        }) => {
+            let last = last
+                .iter()
+                .map(|text| position(text))
+                .collect::<Result<_, _>>()?;
             mz_keys::revoke(&root, department, key, reason, &last).map_err(failed)
         }
     }
@@ -126,7 +152,10 @@ fn position(text: &str) -> anyhow::Result<(String, BatchPosition)> {
     let parse = || {
         let (stream, rest) = text.split_once('=')?;
         let (epoch, batch) = rest.split_once(':')?;
-        let position = BatchPosition { epoch: epoch.parse().ok()?, batch: batch.parse().ok()? };
+        let position = BatchPosition {
+            epoch: epoch.parse().ok()?,
+            batch: batch.parse().ok()?,
+        };
         Some((stream.to_owned(), position))
     };
     parse().ok_or_else(|| anyhow!("--last {text}: expected STREAM=EPOCH:BATCH"))
@@ -150,6 +179,6 @@ pub fn synth(dir: &Path, args: &SynthArgs) -> Outcome {
         write_private(&args.out.join("property.url"), &url)?;
     }
     let text = serde_json::to_string_pretty(&expected).context("expected.json")?;
-    println!("{text}");
+    say_line!("{text}");
     Ok(())
 }

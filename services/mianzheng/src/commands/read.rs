@@ -35,7 +35,8 @@ pub fn run(dir: &Path, args: &ReadArgs) -> Outcome {
         ));
     }
     let failed = |error: BusError| Failure::chain(exit::FAILED, &error);
-    let mut reader = Reader::open(&instance.bus(&principal)?, Isolation::Committed).map_err(failed)?;
+    let mut reader =
+        Reader::open(&instance.bus(&principal)?, Isolation::Committed).map_err(failed)?;
     let mut verifier = Verifier::new();
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut bad = 0_u64;
@@ -56,7 +57,10 @@ pub fn run(dir: &Path, args: &ReadArgs) -> Outcome {
                 } else {
                     records.remove(key);
                 }
-                if person.as_deref().is_some_and(|person| !key.starts_with(person)) {
+                if person
+                    .as_deref()
+                    .is_some_and(|person| !key.starts_with(person))
+                {
                     return;
                 }
                 let line = topic.line(&contract, &mut verifier, &record);
@@ -86,7 +90,10 @@ pub fn run(dir: &Path, args: &ReadArgs) -> Outcome {
     }
     Err(Failure::new(
         exit::NOT_VERIFIED,
-        say(&format!("{bad} 条记录未通过核验"), &format!("{bad} record(s) did not verify")),
+        say(
+            &format!("{bad} 条记录未通过核验"),
+            &format!("{bad} record(s) did not verify"),
+        ),
     ))
 }
 
@@ -99,12 +106,20 @@ struct Topic<'c> {
 }
 
 fn topics<'c>(contract: &'c Contract, department: &str) -> Vec<Topic<'c>> {
-    let own = contract.agreements.iter().filter(|agreement| agreement.consumer == department);
+    let own = contract
+        .agreements
+        .iter()
+        .filter(|agreement| agreement.consumer == department);
     let mut topics = Vec::new();
     for section in own.flat_map(|agreement| &agreement.sections) {
         if !section.fields.is_empty() {
             let layout = section.projected_layout.as_ref();
-            topics.push(Topic { name: section.out_topic.clone(), section, layout, answer: false });
+            topics.push(Topic {
+                name: section.out_topic.clone(),
+                section,
+                layout,
+                answer: false,
+            });
         }
         topics.extend(section.answers.iter().map(|answer| Topic {
             name: answer.out_topic.clone(),
@@ -153,7 +168,9 @@ impl Topic<'_> {
         };
         let (_, datum) = unframe(value).map_err(|fault| fault.code())?;
         let headers = record.headers().map_err(|_| "HEADER_DUPLICATE")?;
-        let headers = headers.iter().filter_map(|(name, value)| value.map(|value| (*name, value)));
+        let headers = headers
+            .iter()
+            .filter_map(|(name, value)| value.map(|value| (*name, value)));
         let headers = Headers::collect(headers).map_err(|fault| fault.code())?;
         if self.answer {
             content.insert("attested_by".to_owned(), json!("bus"));
@@ -181,10 +198,14 @@ impl Topic<'_> {
         if headers.delivery.is_none() {
             return Err(DELIVERY_MISSING);
         }
-        let values = self.layout.decode_record(datum).map_err(|_| "DATUM_MALFORMED")?;
+        let values = self
+            .layout
+            .decode_record(datum)
+            .map_err(|_| "DATUM_MALFORMED")?;
         let fields = self.layout.fields().iter().zip(values);
-        let fields: Map<String, Value> =
-            fields.map(|(field, value)| (field.name.clone(), value.to_json())).collect();
+        let fields: Map<String, Value> = fields
+            .map(|(field, value)| (field.name.clone(), value.to_json()))
+            .collect();
         content.insert("fields".to_owned(), Value::Object(fields));
         Ok(content)
     }
@@ -201,13 +222,21 @@ impl Topic<'_> {
         };
         let mut head = say(&dataset.title.zh, &dataset.title.en);
         if self.answer {
-            head = self.name.rsplit("answer.").next().unwrap_or_default().to_owned();
+            head = self
+                .name
+                .rsplit("answer.")
+                .next()
+                .unwrap_or_default()
+                .to_owned();
         }
         let proof = match (text("fault"), text("key")) {
             ("", "") if line.contains_key("withdrawn") => say("已撤回", "withdrawn"),
             ("", "") => say("由总线证明", "attested by the bus"),
             ("", key) => say(&format!("签章有效 {key}"), &format!("seal valid, {key}")),
-            (fault, _) => say(&format!("未通过核验 {fault}"), &format!("NOT VERIFIED, {fault}")),
+            (fault, _) => say(
+                &format!("未通过核验 {fault}"),
+                &format!("NOT VERIFIED, {fault}"),
+            ),
         };
         let mut out = format!("  [{head}] {proof}\n");
         let fields = line.get("fields").and_then(Value::as_object);
@@ -222,15 +251,19 @@ impl Topic<'_> {
                     Some(index) if !self.answer => title(index),
                     _ => field.name.clone(),
                 };
-                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let value = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
                 Some(format!("{name}: {value}"))
             })
             .collect();
         out.push_str(&format!("      {}\n", values.join(" · ")));
         if !self.answer {
             let all = 0..u16::try_from(dataset.fields.len()).unwrap_or(u16::MAX);
-            let withheld: Vec<String> =
-                all.filter(|index| !self.section.fields.contains(index)).map(|index| title(&index)).collect();
+            let withheld: Vec<String> = all
+                .filter(|index| !self.section.fields.contains(index))
+                .map(|index| title(&index))
+                .collect();
             let label = say("未提供", "withheld");
             out.push_str(&format!("      ({label}: {})\n", withheld.join(", ")));
         }

@@ -25,15 +25,25 @@ impl Start {
         let instance = Instance::open(dir)?;
         let contract = Arc::new(instance.contract(Mode::Signed)?);
         let keys = KeysDir::new(instance.keys_dir());
-        Ok(Self { instance, contract, keys })
+        Ok(Self {
+            instance,
+            contract,
+            keys,
+        })
     }
 
     fn announce(&self, zh: &str, en: &str) {
         eprintln!(
             "{}",
             say(
-                &format!("{zh}:{} 个泳道,{} 个槽位", self.contract.lanes, self.instance.settings.slots),
-                &format!("{en}: {} lanes, {} slots", self.contract.lanes, self.instance.settings.slots),
+                &format!(
+                    "{zh}:{} 个泳道,{} 个槽位",
+                    self.contract.lanes, self.instance.settings.slots
+                ),
+                &format!(
+                    "{en}: {} lanes, {} slots",
+                    self.contract.lanes, self.instance.settings.slots
+                ),
             )
         );
     }
@@ -54,7 +64,9 @@ pub fn gateway(dir: &Path, args: &GatewayArgs) -> Outcome {
         start.instance.settings.slots,
     );
     options.ownership = if args.slots.is_empty() {
-        mz_gateway::Ownership::Group { instance: args.instance.clone() }
+        mz_gateway::Ownership::Group {
+            instance: args.instance.clone(),
+        }
     } else {
         mz_gateway::Ownership::Fixed(args.slots.clone())
     };
@@ -71,7 +83,11 @@ pub fn gateway(dir: &Path, args: &GatewayArgs) -> Outcome {
 }
 
 fn gateway_failure(error: mz_gateway::Error) -> Failure {
-    let code = if matches!(error, mz_gateway::Error::Fenced { .. }) { exit::FENCED } else { exit::FAILED };
+    let code = if matches!(error, mz_gateway::Error::Fenced { .. }) {
+        exit::FENCED
+    } else {
+        exit::FAILED
+    };
     coded(code, error.code(), &error)
 }
 
@@ -89,7 +105,9 @@ pub fn vault(dir: &Path, args: &ServeArgs) -> Outcome {
         start.instance.settings.slots,
     );
     vault.ownership = if args.slots.is_empty() {
-        mz_vault::Ownership::Group { instance: args.instance.clone() }
+        mz_vault::Ownership::Group {
+            instance: args.instance.clone(),
+        }
     } else {
         mz_vault::Ownership::Fixed(args.slots.clone())
     };
@@ -116,6 +134,10 @@ pub fn console(dir: &Path, args: &ConsoleArgs) -> Outcome {
 }
 
 fn console_failure(error: mz_console::ConsoleError) -> Failure {
-    let code = if error.is_fenced() { exit::FENCED } else { exit::FAILED };
+    let code = if error.is_fenced() {
+        exit::FENCED
+    } else {
+        exit::FAILED
+    };
     coded(code, error.code(), &error)
 }
