@@ -47,24 +47,18 @@ pub(crate) fn load(root: &Path, mode: Mode) -> Result<Contract, (Vec<Fault>, Rea
 pub(crate) fn load_all(root: &Path, mode: Mode) -> Loaded {
     let mut faults = Faults::default();
     let tree = Tree::read(root, &mut faults);
-    let reasons = match tree.get(REASONS_FILE) {
-        Some(text) => Reasons::parse(text, &mut faults),
-        None => {
-            faults.push("FILE_MISSING", REASONS_FILE, &Location::UNKNOWN, "", "");
-            Reasons::default()
-        }
-    };
-    for code in crate::codes::ALL {
-        if !reasons.contains(code) {
-            faults.push("REASON_UNKNOWN", REASONS_FILE, &Location::UNKNOWN, code, "");
-        }
-    }
+    let reasons = read_reasons(&tree, &mut faults);
 
     let mut departments = departments::load(&tree, &mut faults);
     let bus_keys = departments::load_keys(&tree, &mut departments, &mut faults);
     let mut datasets = datasets::load(&tree, &departments, &mut faults);
     compat::check(&datasets, &tree, &mut faults);
-    let ids = schema_ids::parse(tree.get(SCHEMA_IDS_FILE).unwrap_or_default(), &datasets, &mut faults);
+    let ids = schema_ids::parse(
+        tree.get(SCHEMA_IDS_FILE).unwrap_or_default(),
+        &datasets,
+        &|dataset| agreements::is_written(&tree, dataset),
+        &mut faults,
+    );
     let mut wanted = Vec::new();
     for dataset in &mut datasets {
         let key = schema_ids::SchemaKey::Source { dataset: dataset.id.clone() };
@@ -128,6 +122,26 @@ pub(crate) fn load_all(root: &Path, mode: Mode) -> Loaded {
         sections_by_dataset,
     };
     Loaded { contract: Some(contract), reasons, wanted, faults }
+}
+
+fn read_reasons(tree: &Tree, faults: &mut Faults) -> Reasons {
+    let reasons = match tree.get(REASONS_FILE) {
+        Some(text) => Reasons::parse(text, faults),
+        None => {
+            faults.push("FILE_MISSING", REASONS_FILE, &Location::UNKNOWN, "", "");
+            Reasons::default()
+        }
+    };
+    if reasons.codes().next().is_none() {
+        // A file that can't be read is one fault, not one for every code that is used.
+        return Reasons::built_in();
+    }
+    for code in crate::codes::ALL {
+        if !reasons.contains(code) {
+            faults.push("REASON_UNKNOWN", REASONS_FILE, &Location::UNKNOWN, code, "");
+        }
+    }
+    reasons
 }
 
 fn read_installation(tree: &Tree, faults: &mut Faults) -> Option<RawInstallation> {

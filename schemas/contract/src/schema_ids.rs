@@ -159,7 +159,13 @@ pub(crate) struct Wanted {
     pub(crate) digest: [u8; 32],
 }
 
-pub(crate) fn parse(text: &str, datasets: &[Dataset], faults: &mut Faults) -> SchemaIds {
+/// `is_written` tells whether a dataset has a file: then what is wrong with it has been said elsewhere.
+pub(crate) fn parse(
+    text: &str,
+    datasets: &[Dataset],
+    is_written: &dyn Fn(&str) -> bool,
+    faults: &mut Faults,
+) -> SchemaIds {
     let mut ids = SchemaIds::default();
     let Some(raw) = yaml::parse::<RawSchemaIds>(SCHEMA_IDS_FILE, text, faults) else { return ids };
     let mut last: BTreeMap<u32, u32> = BTreeMap::new();
@@ -201,6 +207,9 @@ pub(crate) fn parse(text: &str, datasets: &[Dataset], faults: &mut Faults) -> Sc
         let built = match build(&key, datasets) {
             Ok(built) => built,
             Err(detail) => {
+                if is_written(&detail) {
+                    continue;
+                }
                 faults.push("SCHEMA_ID_UNKNOWN", SCHEMA_IDS_FILE, at, &id.to_string(), &detail);
                 continue;
             }

@@ -56,6 +56,7 @@ fn report(file: &str, error: &Error, faults: &mut Faults) {
         Error::SerdeInvalidType { .. }
         | Error::SerdeInvalidValue { .. }
         | Error::InvalidScalar { .. }
+        | Error::Unexpected { .. }
         | Error::NullIntoString { .. } => ("YAML_BAD_VALUE", String::new(), one_line(error)),
         Error::Budget { .. } => ("YAML_TOO_LARGE", String::new(), one_line(error)),
         _ => ("YAML_SYNTAX", String::new(), one_line(error)),
@@ -64,5 +65,8 @@ fn report(file: &str, error: &Error, faults: &mut Faults) {
 }
 
 fn one_line(error: &Error) -> String {
-    error.render().lines().next().unwrap_or_default().to_owned()
+    let text = error.render();
+    let first = text.lines().next().unwrap_or_default();
+    // The fault has the place already.
+    first.rsplit_once(" at line ").map_or(first, |(what, _)| what).to_owned()
 }
