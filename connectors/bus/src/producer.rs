@@ -84,16 +84,7 @@ impl TxProducer {
             .partition(partition)
             .key(key);
         record.payload = value;
-        if !headers.is_empty() {
-            let mut owned = OwnedHeaders::new_with_capacity(headers.len());
-            for (key, value) in headers {
-                owned = owned.insert(Header {
-                    key,
-                    value: Some(*value),
-                });
-            }
-            record.headers = Some(owned);
-        }
+        record.headers = self::headers(headers);
         let mut deadline = None;
         loop {
             match self.producer.send(record) {
@@ -154,7 +145,7 @@ impl TxProducer {
         let done = AtomicBool::new(false);
         let producer = &self.producer;
         let deadline = Instant::now() + self.timeout;
-        let result = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Acquire) {
                     producer.poll(TICK);
@@ -171,8 +162,7 @@ impl TxProducer {
             };
             done.store(true, Ordering::Release);
             result
-        });
-        result
+        })
     }
 
     pub fn transactional_id(&self) -> &str {
@@ -209,4 +199,19 @@ impl TxProducer {
             _ => TxError::Fatal(error),
         }
     }
+}
+
+/// Headers as the client takes them over; `None` for none.
+pub(crate) fn headers(pairs: &[(&str, &[u8])]) -> Option<OwnedHeaders> {
+    if pairs.is_empty() {
+        return None;
+    }
+    let mut owned = OwnedHeaders::new_with_capacity(pairs.len());
+    for (key, value) in pairs {
+        owned = owned.insert(Header {
+            key,
+            value: Some(*value),
+        });
+    }
+    Some(owned)
 }

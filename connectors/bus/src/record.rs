@@ -20,6 +20,9 @@ pub struct Record<'a> {
     pub(crate) message: &'a BorrowedMessage<'a>,
 }
 
+/// One header: name and value.
+pub type HeaderPair<'a> = (&'a str, Option<&'a [u8]>);
+
 /// The record's headers can't be used: more than [`MAX_HEADERS`], or a name that is not UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the record's headers can't be read")]
@@ -40,10 +43,7 @@ impl<'a> Record<'a> {
 
     /// All headers in order, duplicates included, into `out` (cleared first). Header names come
     /// from whoever wrote the record, so nothing about them is taken for granted.
-    pub fn headers_into(
-        &self,
-        out: &mut Vec<(&'a str, Option<&'a [u8]>)>,
-    ) -> Result<(), UnreadableHeaders> {
+    pub fn headers_into(&self, out: &mut Vec<HeaderPair<'a>>) -> Result<(), UnreadableHeaders> {
         out.clear();
         let Some(headers) = self.message.headers() else {
             return Ok(());
@@ -59,14 +59,14 @@ impl<'a> Record<'a> {
     }
 
     /// All headers in order, duplicates included.
-    pub fn headers(&self) -> Result<Vec<(&'a str, Option<&'a [u8]>)>, UnreadableHeaders> {
+    pub fn headers(&self) -> Result<Vec<HeaderPair<'a>>, UnreadableHeaders> {
         let mut headers = Vec::new();
         self.headers_into(&mut headers)?;
         Ok(headers)
     }
 }
 
-fn collect<'a>(headers: &'a BorrowedHeaders, out: &mut Vec<(&'a str, Option<&'a [u8]>)>) {
+fn collect<'a>(headers: &'a BorrowedHeaders, out: &mut Vec<HeaderPair<'a>>) {
     out.extend(headers.iter().map(|header| (header.key, header.value)));
 }
 

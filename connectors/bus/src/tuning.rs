@@ -112,6 +112,17 @@ pub(crate) fn producer(
     config
 }
 
+/// A producer without transactions, for latency: nothing waits for company for long.
+pub(crate) fn plain_producer(bus: &BusOptions) -> ClientConfig {
+    let mut config = common(bus);
+    config
+        .set("enable.idempotence", "true")
+        .set("partitioner", "murmur2_random")
+        .set("linger.ms", "1")
+        .set("message.max.bytes", MAX_MESSAGE_BYTES.to_string());
+    config
+}
+
 /// A member of a slot group.
 pub(crate) fn slot_member(
     bus: &BusOptions,

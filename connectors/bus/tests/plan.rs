@@ -1,6 +1,11 @@
 //! The plan from the committed contract: what it grants on paper, and what the cluster then lets
 //! through.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says by panicking what went wrong"
+)]
+
 mod common;
 
 use common::{WAIT, bus};

@@ -1,6 +1,11 @@
 //! The transaction loop against a real broker: what commits is seen once, what aborts is not,
 //! and a producer whose id was taken commits nothing.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says by panicking what went wrong"
+)]
+
 mod common;
 
 use common::{WAIT, topics};

@@ -1,5 +1,10 @@
 //! The chain notices whatever is done to a lane's log.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says by panicking what went wrong"
+)]
+
 use mz_journal::{Audit, AuditCause, AuditKind, AuditWriter, Chain, ChainBreak, topics};
 
 const LANE: u16 = 3;

@@ -1,6 +1,11 @@
 //! The shared stack as this crate's options, and topics made for one test.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    reason = "each test file uses a part; tests"
+)]
 
 use mz_bus::admin::Topic;
 use mz_bus::{Admin, BusOptions, TlsFiles};
