@@ -15,6 +15,7 @@ mod options;
 pub mod pretty;
 mod principal;
 pub mod registry;
+mod rows;
 mod server;
 mod service;
 pub mod sheet;

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use mz_contract::Lang;
-use mz_vault::bundle::{Bundle, FactEntry, FactState, Text};
+use mz_vault::bundle::{Bundle, FactState, Text};
 
-use crate::sheet::{local, shown, state_text};
+use crate::rows::{Field, Row, rows};
+use crate::sheet::{local, state_text};
 use crate::who_read::{Entry, Named, Page};
 
 fn say(text: &Text, lang: Lang) -> &str {
@@ -44,8 +45,8 @@ pub fn bundle(bundle: &Bundle, lang: Lang) -> String {
             bundle.audit_id
         ),
     );
-    for fact in &bundle.facts {
-        fact_lines(&mut out, fact, lang);
+    for row in rows(&bundle.facts, lang) {
+        fact_lines(&mut out, &row, lang);
     }
     let days = match bundle.outcome.working_days {
         0 => pick(lang, "即来即办", "same visit").to_owned(),
@@ -68,7 +69,8 @@ pub fn bundle(bundle: &Bundle, lang: Lang) -> String {
     out
 }
 
-fn fact_lines(out: &mut String, fact: &FactEntry, lang: Lang) {
+fn fact_lines(out: &mut String, row: &Row<'_>, lang: Lang) {
+    let fact = row.entry;
     let state = say(&state_text(fact.state), lang).to_owned();
     line(
         out,
@@ -84,31 +86,13 @@ fn fact_lines(out: &mut String, fact: &FactEntry, lang: Lang) {
             &format!("    {}", pick_reason(lang, &reason.zh, &reason.en)),
         );
     }
-    if let Some(record) = &fact.record {
-        for title in &record.titles {
-            let name = match lang {
-                Lang::Zh if !title.zh.is_empty() => &title.zh,
-                Lang::En if !title.en.is_empty() => &title.en,
-                _ => &title.name,
-            };
-            let value = match &title.value {
-                Some(text) => say(text, lang).to_owned(),
-                None => shown(
-                    record
-                        .fields
-                        .get(&title.name)
-                        .unwrap_or(&serde_json::Value::Null),
-                ),
-            };
-            line(out, &format!("    {name}: {value}"));
-        }
+    for Field { title, value } in &row.fields {
+        line(out, &format!("    {title}: {value}"));
+    }
+    if let Some(as_of) = &row.as_of {
         line(
             out,
-            &format!(
-                "    {} {}",
-                pick(lang, "数据时点", "as of"),
-                local(&record.as_of)
-            ),
+            &format!("    {} {as_of}", pick(lang, "数据时点", "as of")),
         );
     }
     match (&fact.since, &fact.complete_to, fact.state) {

@@ -3,10 +3,13 @@
 
 use askama::Template;
 use chrono::{DateTime, FixedOffset};
+use mz_contract::Lang;
 use mz_vault::bundle::{Bundle, FactEntry, FactState, Text};
 use qrcode::render::svg;
 use qrcode::{EcLevel, QrCode};
 use serde_json::Value;
+
+use crate::rows::{Field, Row, rows};
 
 /// Time on the sheet is Beijing time.
 const BEIJING_OFFSET_SECONDS: i32 = 8 * 3600;
@@ -28,7 +31,10 @@ pub fn sheet(bundle: &Bundle) -> Result<String, SheetError> {
         number: bundle.bundle_id.get(..8).unwrap_or_default(),
         bundle,
         issued: local(&bundle.issued_at),
-        facts: bundle.facts.iter().map(FactRow::of).collect(),
+        facts: rows(&bundle.facts, Lang::Zh)
+            .into_iter()
+            .map(FactRow::of)
+            .collect(),
         qr: qr(&qr_text(&bundle.bundle_id, &signature.digest))?,
         digest: &signature.digest,
         signer: &signature.key_id,
@@ -60,38 +66,21 @@ struct FactRow<'a> {
     entry: &'a FactEntry,
     class: &'static str,
     state: Text,
-    rows: Vec<FieldRow<'a>>,
+    rows: Vec<Field>,
     as_of: Option<String>,
     complete_to: Option<String>,
     since: Option<String>,
 }
 
-struct FieldRow<'a> {
-    title: &'a str,
-    value: String,
-}
-
 impl<'a> FactRow<'a> {
-    fn of(entry: &'a FactEntry) -> Self {
-        let rows = entry.record.iter().flat_map(|record| {
-            record.titles.iter().map(|title| FieldRow {
-                title: if title.zh.is_empty() {
-                    &title.name
-                } else {
-                    &title.zh
-                },
-                value: title.value.as_ref().map_or_else(
-                    || shown(record.fields.get(&title.name).unwrap_or(&Value::Null)),
-                    |text| text.zh.clone(),
-                ),
-            })
-        });
+    fn of(row: Row<'a>) -> Self {
+        let entry = row.entry;
         Self {
             entry,
             class: class(entry.state),
             state: state_text(entry.state),
-            rows: rows.collect(),
-            as_of: entry.record.as_ref().map(|record| local(&record.as_of)),
+            rows: row.fields,
+            as_of: row.as_of,
             complete_to: entry.complete_to.as_deref().map(local),
             since: entry.since.as_deref().map(local),
         }
@@ -121,7 +110,7 @@ pub fn state_text(state: FactState) -> Text {
     }
 }
 
-/// A field's value as text: lists on one line, nested records as `name: value` pairs.
+/// A field's value as text: lists on one line, nested records as their values in order.
 pub fn shown(value: &Value) -> String {
     match value {
         Value::Null => "—".to_owned(),
@@ -131,11 +120,7 @@ pub fn shown(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) if items.is_empty() => "无".to_owned(),
         Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(";"),
-        Value::Object(map) => map
-            .iter()
-            .map(|(name, item)| format!("{name}: {}", shown(item)))
-            .collect::<Vec<_>>()
-            .join(", "),
+        Value::Object(map) => map.values().map(shown).collect::<Vec<_>>().join(" "),
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`freshness`]: how complete each source is.
 //! - [`refusal`]: why a request got no bundle.
 //! - [`limits`]: every limit.
+//! - `testing` (feature): an installation for tests.
 
 pub mod bundle;
 pub mod cipher;
@@ -22,6 +23,8 @@ mod shared;
 mod slot;
 pub mod store;
 mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use handle::{Handle, Readiness, check_operator, check_reason};
 pub use keys::VaultKeys;

@@ -34,9 +34,9 @@ pub enum IngestFault {
 impl IngestFault {
     pub fn code(self) -> &'static str {
         match self {
-            Self::NoValue => "NO_VALUE",
+            Self::NoValue => "FRAMING_INVALID",
             Self::HeadersUnreadable => "HEADERS_UNREADABLE",
-            Self::SchemaIdForeign => "SCHEMA_ID_UNKNOWN",
+            Self::SchemaIdForeign => "SCHEMA_UNKNOWN",
             Self::Seal(fault) => fault.code(),
             Self::SubjectInvalid => "SUBJECT_INVALID",
             Self::RecordContradicts => "RECORD_CONTRADICTS",

@@ -17,10 +17,19 @@ const MAX_SCHEMA_BYTES: usize = 63;
 pub const SCHEMA: &str = "vault";
 
 /// Where the facts are: a database URL and the one schema in it that is the vault's.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Database {
     options: PgConnectOptions,
     schema: String,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // sqlx's own would print the password.
+        f.debug_struct("Database")
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Database {
@@ -36,6 +45,9 @@ impl Database {
             && !schema.as_bytes()[0].is_ascii_digit();
         if !plain {
             return Err(StoreError::SchemaName);
+        }
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(StoreError::Url);
         }
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| StoreError::Url)?

@@ -1,0 +1,604 @@
+//! A whole installation for tests, on the shared stack: signed contract, topics and ACLs under a
+//! prefix of its own, a database of its own, and departments that publish sealed events. Only
+//! with the feature `testing`.
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test's installation that can't be made must fail loudly"
+)]
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use mz_bus::plan::{self, PlanOptions};
+use mz_bus::{BusOptions, Isolation, Polled, Position, Reader, TlsFiles, TxProducer, tuning};
+use mz_contract::{Contract, Dataset, IdNumber, Mode, check_character};
+use mz_journal::topics::{self, SlotKind};
+use mz_journal::{Audit, Grant, Record as _, SourceStatus};
+use mz_keys::public::KeyUse;
+use mz_keys::{KeysDir, PlacementKey, RecordKey, department_signer};
+use mz_seal::{Datum, Draft, Signer, encode, headers, seal_batch};
+use mz_stack::testing;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::{Handle, Options, Ownership, Service, VaultKeys, store};
+
+/// Lanes of a test's installation: enough to have several, few enough to be made quickly.
+pub const LANES: u16 = 4;
+pub const SLOTS: u32 = 2;
+/// Longest that a test waits for something to come true.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+const DEPARTMENTS: [&str; 3] = ["hrss", "police", "realestate"];
+
+/// One test's installation.
+pub struct TestBus {
+    pub contract: Arc<Contract>,
+    pub database_url: String,
+    prefix: String,
+    dir: TempDir,
+}
+
+impl TestBus {
+    /// The committed contract.
+    pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// The same, with changes to the copy before it is signed.
+    pub fn with(change: impl FnOnce(&Path)) -> Self {
+        let stack = testing::shared();
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("contract");
+        copy(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas"),
+            &root,
+            true,
+        );
+        copy(stack.keys().root(), &dir.path().join("keys"), false);
+        let installation = root.join("installation.yaml");
+        let text = fs::read_to_string(&installation).unwrap();
+        fs::write(
+            &installation,
+            text.replace("lanes: 8", &format!("lanes: {LANES}")),
+        )
+        .unwrap();
+        change(&root);
+        let keys = KeysDir::new(dir.path().join("keys"));
+        mz_keys::provision(keys.root(), &root, &DEPARTMENTS).expect("keys");
+        for department in DEPARTMENTS {
+            mz_keys::sign_approvals(&root, department, &keys).expect("approvals");
+        }
+        let contract = match Contract::load(&root, Mode::Signed) {
+            Ok(contract) => Arc::new(contract),
+            Err(faults) => panic!("{faults:?}"),
+        };
+        let this = Self {
+            contract,
+            database_url: stack.database(),
+            prefix: testing::prefix(),
+            dir,
+        };
+        let options = PlanOptions {
+            slots: SLOTS,
+            ..PlanOptions::default()
+        };
+        let admin = this.bus("bus.admin");
+        plan::run(
+            &admin,
+            &this.contract,
+            &options,
+            plan::Mode::Apply,
+            &mut std::io::sink(),
+        )
+        .expect("plan");
+        this
+    }
+
+    pub fn keys(&self) -> KeysDir {
+        KeysDir::new(self.dir.path().join("keys"))
+    }
+
+    pub fn contract_root(&self) -> PathBuf {
+        self.dir.path().join("contract")
+    }
+
+    pub fn tls(&self, principal: &str) -> TlsFiles {
+        TlsFiles::of(self.keys().root(), principal)
+    }
+
+    /// As a principal, with the rights that the plan gives it.
+    pub fn bus(&self, principal: &str) -> BusOptions {
+        BusOptions {
+            bootstrap: testing::shared().bootstrap().to_owned(),
+            prefix: self.prefix.clone(),
+            tls: Some(self.tls(principal)),
+            client_id: principal.to_owned(),
+        }
+    }
+
+    pub fn database(&self) -> store::Database {
+        store::Database::new(&self.database_url, store::SCHEMA).unwrap()
+    }
+
+    pub fn vault_keys(&self) -> VaultKeys {
+        VaultKeys::load(&self.keys(), &self.contract_root()).unwrap()
+    }
+
+    /// A vault that owns every slot.
+    pub fn vault_options(&self) -> Options {
+        let keys = Arc::new(self.vault_keys());
+        let contract = Arc::clone(&self.contract);
+        let options = Options::new(
+            self.bus("bus.vault"),
+            contract,
+            keys,
+            self.database(),
+            SLOTS,
+        );
+        Options {
+            ownership: Ownership::Fixed((0..SLOTS).collect()),
+            ..options
+        }
+    }
+
+    /// Starts a vault and waits until it answers for everybody.
+    pub fn start_vault(&self) -> (Service, Handle) {
+        let service = Service::start(self.vault_options()).unwrap();
+        let handle = service.handle();
+        ready(&handle);
+        (service, handle)
+    }
+
+    pub fn lane(&self, id: &IdNumber) -> u16 {
+        PlacementKey::load(&self.keys().placement_key())
+            .unwrap()
+            .lane(id, self.contract.lanes)
+    }
+
+    /// A department's connector on one of its streams.
+    pub fn connector(&self, department: &str, stream: &str) -> Connector {
+        Connector::open(self, department, stream)
+    }
+
+    /// Everything in the audit log of all lanes.
+    pub fn audits(&self) -> Vec<Audit<'static>> {
+        let mut all = Vec::new();
+        self.read(topics::AUDIT, |record| {
+            all.push(Audit::read(record.value.unwrap()).unwrap().into_owned());
+        });
+        all
+    }
+
+    /// All committed records of a lane topic.
+    pub fn read(&self, topic: &str, mut each: impl FnMut(mz_bus::Record<'_>)) {
+        let mut reader = Reader::open(&self.bus("bus.admin"), Isolation::Committed).unwrap();
+        let lanes: Vec<_> = (0..i32::from(LANES))
+            .map(|lane| (topic, lane, Position::Beginning))
+            .collect();
+        reader.assign(&lanes).unwrap();
+        let mut ends = 0;
+        while ends < lanes.len() {
+            let handed = reader.poll(10_000, PATIENCE, |polled| match polled {
+                Polled::Record(record) => each(record),
+                Polled::Eof { .. } => ends += 1,
+            });
+            assert!(handed.unwrap() > 0, "{topic} did not end");
+        }
+    }
+}
+
+impl Default for TestBus {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Writes to the bus's own topics as a gateway does.
+pub struct Gateway {
+    producer: TxProducer,
+}
+
+impl Gateway {
+    pub fn open(bus: &TestBus) -> Self {
+        let id = SlotKind::Gateway.transactional_id(0);
+        let options = bus.bus("bus.gateway");
+        let mut producer = TxProducer::open(&options, &id, tuning::TRANSACTION_TIMEOUT).unwrap();
+        producer.init().unwrap();
+        Self { producer }
+    }
+
+    /// One record in a transaction of its own.
+    pub fn send(&mut self, topic: &str, lane: u16, key: &[u8], value: &[u8]) {
+        self.producer.begin().unwrap();
+        self.producer
+            .send(topic, i32::from(lane), key, Some(value), &[])
+            .unwrap();
+        self.producer.commit().unwrap();
+    }
+
+    pub fn grant(&mut self, lane: u16, grant: &Grant) {
+        let key = topics::grant_key(grant.subject, grant.id);
+        self.send(topics::GRANTS, lane, &key, &grant.encode());
+    }
+}
+
+/// Waits until every slot is open.
+pub fn ready(handle: &Handle) {
+    eventually("the vault is ready", || {
+        let state = handle.readiness();
+        state.is_ready() && state.slots_open == state.slots as usize
+    });
+}
+
+/// Waits for a condition.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The `n`-th test person: a valid number with a serial nobody has.
+pub fn person(n: u32) -> IdNumber {
+    let (day, serial) = (1 + n / 999 % 28, 1 + n % 999);
+    let digits = format!("4419001990{:02}{day:02}{serial:03}", 1 + n / 27_972 % 12);
+    let seventeen: [u8; 17] = digits.as_bytes().try_into().unwrap();
+    let check = check_character(&seventeen).unwrap();
+    IdNumber::parse(&format!("{digits}{}", char::from(check))).unwrap()
+}
+
+/// One event to publish. Version and sequence are the connector's, unless said otherwise.
+pub struct Event {
+    dataset: &'static str,
+    fields: Vec<(&'static str, Datum)>,
+    withdrawn: bool,
+    counter: Option<u64>,
+}
+
+impl Event {
+    pub fn new(dataset: &'static str, fields: Vec<(&'static str, Datum)>) -> Self {
+        Self {
+            dataset,
+            fields,
+            withdrawn: false,
+            counter: None,
+        }
+    }
+
+    /// The register no longer has the record.
+    #[must_use]
+    pub fn withdrawn(mut self) -> Self {
+        self.withdrawn = true;
+        self
+    }
+
+    /// An explicit version: an older one that arrives late.
+    #[must_use]
+    pub fn version(mut self, counter: u64) -> Self {
+        self.counter = Some(counter);
+        self
+    }
+
+    /// Another value of one field.
+    #[must_use]
+    pub fn field(mut self, name: &'static str, value: Datum) -> Self {
+        let field = self.fields.iter_mut().find(|(n, _)| *n == name);
+        field.expect("a field of the event").1 = value;
+        self
+    }
+}
+
+pub fn text(value: &str) -> Datum {
+    Datum::Str(value.to_owned())
+}
+
+fn symbol(value: &str) -> Datum {
+    Datum::Enum(value.to_owned())
+}
+
+/// 人才入户审批. Fields outside the police's agreement carry the mark `MARK-…`.
+pub fn approval(id: &IdNumber, number: &str) -> Event {
+    Event::new(
+        "hrss.talent.approval.v1",
+        vec![
+            ("idNo", text(id.as_str())),
+            ("name", text("张三")),
+            ("approvalId", text(number)),
+            ("category", symbol("EDUCATION")),
+            ("reviewMode", symbol("INSTANT")),
+            ("institution", text("MARK-institution")),
+            ("diplomaNo", text("MARK-diploma")),
+            ("employerName", text("MARK-employer")),
+            ("dependents", Datum::Array(Vec::new())),
+            ("approvedOn", Datum::Date(20_500)),
+            ("validUntil", Datum::Null),
+            ("status", symbol("APPROVED")),
+        ],
+    )
+}
+
+/// 参保状态.
+pub fn insurance(id: &IdNumber, kind: &str, months: i64) -> Event {
+    Event::new(
+        "hrss.insurance.status.v1",
+        vec![
+            ("idNo", text(id.as_str())),
+            ("name", text("MARK-name")),
+            ("type", symbol(kind)),
+            ("status", symbol("INSURED")),
+            ("firstInsured", Datum::Date(16_000)),
+            ("currentSince", Datum::Date(18_000)),
+            ("monthsTotal", Datum::Int(months)),
+            ("monthsLast12", Datum::Int(months.min(12))),
+            ("employerUscc", text("MARK-uscc")),
+            ("employerName", text("MARK-employer")),
+            ("arrearsMonths", Datum::Int(0)),
+            ("region", text("441900")),
+            ("asOf", Datum::Date(20_600)),
+        ],
+    )
+}
+
+/// 不动产权利.
+pub fn right(id: &IdNumber, certificate: &str) -> Event {
+    Event::new(
+        "realestate.right.v1",
+        vec![
+            ("idNo", text(id.as_str())),
+            ("name", text("MARK-name")),
+            ("certificateNo", text(certificate)),
+            ("ownerNo", Datum::Int(1)),
+            ("unitNo", text("MARK-unit")),
+            ("ownership", symbol("SOLE")),
+            ("share", Datum::Null),
+            ("ownerCount", Datum::Int(1)),
+            ("location", text("东莞市莞城街道<b>1</b>号")),
+            ("plannedUse", symbol("DWELLING_UNIT")),
+            (
+                "area",
+                Datum::Decimal {
+                    unscaled: 8950,
+                    scale: 2,
+                },
+            ),
+            ("registeredOn", Datum::Date(19_000)),
+            ("mortgaged", Datum::Bool(true)),
+            ("seized", Datum::Bool(false)),
+            ("status", symbol("CURRENT")),
+        ],
+    )
+}
+
+/// 户籍变动.
+pub fn household(id: &IdNumber, change_id: &str) -> Event {
+    Event::new(
+        "police.household.v1",
+        vec![
+            ("changeId", text(change_id)),
+            ("idNo", text(id.as_str())),
+            ("name", text("MARK-name")),
+            ("birthDate", Datum::Date(7_000)),
+            ("householdNo", text("MARK-household")),
+            ("relation", symbol("HEAD")),
+            ("address", text("MARK-address")),
+            ("region", text("441900")),
+            ("movedFrom", Datum::Null),
+            ("change", symbol("MOVED_WITHIN")),
+            ("movedOn", Datum::Date(19_500)),
+            ("approvalId", Datum::Null),
+        ],
+    )
+}
+
+/// Damages value and seal of an event, by its place in the transaction.
+pub type Alter<'a> = &'a mut dyn FnMut(usize, &mut Vec<u8>, &mut Vec<u8>);
+
+/// Publishes one stream as its department's connector.
+pub struct Connector {
+    contract: Arc<Contract>,
+    department: String,
+    stream: String,
+    producer: TxProducer,
+    signer: Box<dyn Signer>,
+    placement: PlacementKey,
+    record_key: RecordKey,
+    pub epoch: u32,
+    batch: u64,
+    counter: u64,
+    sequences: HashMap<(String, u16), u64>,
+}
+
+impl Connector {
+    fn open(bus: &TestBus, department: &str, stream: &str) -> Self {
+        let principal = format!("{department}.connector");
+        let id = topics::connector_transactional_id(department, stream);
+        let options = bus.bus(&principal);
+        let mut producer = TxProducer::open(&options, &id, tuning::TRANSACTION_TIMEOUT).unwrap();
+        producer.init().unwrap();
+        let (keys, root) = (bus.keys(), bus.contract_root());
+        Self {
+            contract: Arc::clone(&bus.contract),
+            department: department.to_owned(),
+            stream: stream.to_owned(),
+            producer,
+            signer: department_signer(&keys, &root, department, KeyUse::Seal).unwrap(),
+            placement: PlacementKey::load(&keys.placement_key()).unwrap(),
+            record_key: RecordKey::load(&keys.record_key(department)).unwrap(),
+            epoch: 1,
+            batch: 0,
+            counter: 0,
+            sequences: HashMap::new(),
+        }
+    }
+
+    /// Seals and publishes in one transaction, complete as of now.
+    pub fn publish(&mut self, events: Vec<Event>) {
+        self.publish_altered(events, |_, _, _| {});
+    }
+
+    /// The same; `alter` may damage value and seal of each event by its place.
+    pub fn publish_altered(
+        &mut self,
+        events: Vec<Event>,
+        mut alter: impl FnMut(usize, &mut Vec<u8>, &mut Vec<u8>),
+    ) {
+        self.begin(events, &mut alter);
+        self.send_status(Utc::now().timestamp_millis(), 0);
+        self.producer.commit().unwrap();
+    }
+
+    /// Writes events and leaves the transaction open.
+    pub fn begin(&mut self, events: Vec<Event>, alter: Alter<'_>) {
+        self.producer.begin().unwrap();
+        if events.is_empty() {
+            return;
+        }
+        self.batch += 1;
+        let drafts: Vec<Draft> = events.into_iter().map(|event| self.draft(event)).collect();
+        let mut seeds = || mz_keys::secret::random::<32>().unwrap();
+        let sealed = seal_batch(
+            &self.contract.bus_id,
+            &self.department,
+            &self.stream,
+            self.epoch,
+            self.batch,
+            drafts,
+            &mut seeds,
+            &*self.signer,
+        )
+        .unwrap();
+        for (at, event) in sealed.into_iter().enumerate() {
+            let dataset = self.contract.dataset(&event.meta.dataset).unwrap();
+            let mut value = mz_seal::frame(dataset.schema_id, &event.value);
+            let mut seal = event.seal;
+            alter(at, &mut value, &mut seal);
+            let ce = headers::cloud_event(&event.meta);
+            let mut all: Vec<(&str, &[u8])> = ce
+                .iter()
+                .map(|(name, text)| (*name, text.as_bytes()))
+                .collect();
+            all.push((headers::SEAL, &seal));
+            let key = self.key(dataset, &event.value);
+            let lane = i32::from(event.meta.lane);
+            self.producer
+                .send(&dataset.src_topic(), lane, &key, Some(&value), &all)
+                .unwrap();
+        }
+    }
+
+    pub fn commit(&mut self) {
+        self.producer.commit().unwrap();
+    }
+
+    /// Says how complete the stream is, and nothing else.
+    pub fn status(&mut self, complete_to_ms: i64, rejected: u64) {
+        self.producer.begin().unwrap();
+        self.send_status(complete_to_ms, rejected);
+        self.producer.commit().unwrap();
+    }
+
+    /// Complete as of now.
+    pub fn heartbeat(&mut self) {
+        self.status(Utc::now().timestamp_millis(), 0);
+    }
+
+    fn send_status(&mut self, complete_to_ms: i64, rejected: u64) {
+        let status = SourceStatus {
+            stream: self.stream.clone(),
+            epoch: self.epoch,
+            last_batch: self.batch,
+            complete_to_ms,
+            rejected,
+            at_ms: Utc::now().timestamp_millis(),
+        };
+        let topic = topics::status(&self.department, &self.stream);
+        let key = self.stream.clone();
+        self.producer
+            .send(&topic, 0, key.as_bytes(), Some(&status.encode()), &[])
+            .unwrap();
+    }
+
+    fn draft(&mut self, event: Event) -> Draft {
+        let dataset = self.contract.dataset(event.dataset).unwrap();
+        let fields: Vec<Datum> = event
+            .fields
+            .into_iter()
+            .zip(dataset.layout.fields())
+            .map(|((name, datum), field)| {
+                assert_eq!(name, field.name, "fields in the schema's order");
+                datum
+            })
+            .collect();
+        let value = encode(&dataset.layout, &fields).unwrap();
+        let mut spans = Vec::new();
+        dataset.layout.spans(&value, &mut spans).unwrap();
+        let subject = dataset
+            .layout
+            .read_string(dataset.subject_field, &value, &spans)
+            .unwrap();
+        let id = IdNumber::parse(subject).unwrap();
+        let lane = self.placement.lane(&id, self.contract.lanes);
+        let sequence = self
+            .sequences
+            .entry((dataset.id.clone(), lane))
+            .or_insert(0);
+        *sequence += 1;
+        self.counter += 1;
+        Draft {
+            dataset: dataset.id.clone(),
+            lane,
+            sequence: *sequence,
+            ce_id: *Uuid::now_v7().as_bytes(),
+            ce_time_ms: Utc::now().timestamp_millis(),
+            schema: dataset.schema_digest,
+            counter: event.counter.unwrap_or(self.counter),
+            withdrawn: event.withdrawn,
+            subject: subject.to_owned(),
+            record: dataset.record_of(&value, &spans).unwrap(),
+            spans,
+            value,
+        }
+    }
+
+    fn key(&self, dataset: &Dataset, datum: &[u8]) -> Vec<u8> {
+        let mut spans = Vec::new();
+        dataset.layout.spans(datum, &mut spans).unwrap();
+        let subject = dataset
+            .layout
+            .read_string(dataset.subject_field, datum, &spans)
+            .unwrap();
+        let id = IdNumber::parse(subject).unwrap();
+        let record = dataset.record_of(datum, &spans).unwrap();
+        let subject = self.record_key.subject_tag(&id);
+        topics::source_key(subject, self.record_key.record_tag(&dataset.id, &record)).to_vec()
+    }
+}
+
+fn copy(from: &Path, to: &Path, contract_only: bool) {
+    fs::create_dir_all(to).unwrap();
+    if !contract_only {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(to, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (path, name) = (entry.path(), entry.file_name());
+        let code = contract_only && (name == "contract" || name == "seal");
+        if path.is_dir() {
+            if !code {
+                copy(&path, &to.join(&name), contract_only);
+            }
+        } else if !contract_only || path.extension().is_some_and(|e| e == "yaml" || e == "avsc") {
+            fs::copy(&path, to.join(&name)).unwrap();
+        }
+    }
+}

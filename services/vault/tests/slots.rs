@@ -1,0 +1,269 @@
+//! Slots against a real broker and a real database: what is stored, what survives, who may go on.
+
+#![expect(clippy::unwrap_used, reason = "test code")]
+
+use mz_contract::IdNumber;
+use mz_journal::topics::{self, SlotKind};
+use mz_journal::{FactBody, FactReply, Fence, Fetch, GrantId, Record as _, State};
+use mz_vault::testing::{
+    Gateway, LANES, TestBus, approval, eventually, insurance, person, ready, right,
+};
+use mz_vault::{Service, VaultError};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+fn query(bus: &TestBus, sql: &str) -> i64 {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut connection = PgConnection::connect(&bus.database_url).await.unwrap();
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_one(&mut connection)
+            .await
+            .unwrap()
+    })
+}
+
+fn facts(bus: &TestBus) -> i64 {
+    query(bus, "SELECT count(*) FROM vault.fact")
+}
+
+#[test]
+fn facts_survive_restarts_and_the_newest_version_stays() {
+    let bus = TestBus::new();
+    let mut insurances = bus.connector("hrss", "insurance");
+    let people: Vec<IdNumber> = (0..40).map(person).collect();
+    insurances.publish(
+        people
+            .iter()
+            .map(|id| insurance(id, "PENSION", 7))
+            .collect(),
+    );
+    let (service, _) = bus.start_vault();
+    eventually("the first load is stored", || facts(&bus) == 40);
+    service.stop().unwrap();
+
+    // While nobody runs: new versions, and an old one that comes late.
+    insurances.publish(
+        people
+            .iter()
+            .map(|id| insurance(id, "PENSION", 8))
+            .collect(),
+    );
+    insurances.publish(vec![insurance(&people[0], "PENSION", 1).version(1)]);
+    insurances.publish(vec![insurance(&people[1], "PENSION", 8).withdrawn()]);
+    let (service, _) = bus.start_vault();
+    let positions = "SELECT coalesce(sum(next_offset), 0)::bigint FROM vault.source_position
+                      WHERE topic = 'src.hrss.insurance.status.v1'";
+    // 82 records, and control records between them.
+    eventually("the rest is read", || query(&bus, positions) >= 82);
+    eventually("the withdrawal is stored", || {
+        query(&bus, "SELECT count(*) FROM vault.fact WHERE withdrawn") == 1
+    });
+    assert_eq!(facts(&bus), 40);
+    assert_eq!(
+        query(&bus, "SELECT count(*) FROM vault.fact WHERE counter <= 40"),
+        0
+    );
+    service.stop().unwrap();
+}
+
+#[test]
+fn a_bad_event_is_passed_by_and_the_good_ones_around_it_are_kept() {
+    let bus = TestBus::new();
+    let mut approvals = bus.connector("hrss", "talent");
+    let events = (0..5)
+        .map(|n| approval(&person(n), &format!("A{n}")))
+        .collect();
+    approvals.publish_altered(events, |at, value, seal| match at {
+        1 => *value.last_mut().unwrap() ^= 1,
+        2 => seal.truncate(20),
+        3 => value.push(0),
+        _ => {}
+    });
+    let (service, _) = bus.start_vault();
+    eventually("good events are stored", || facts(&bus) == 2);
+    approvals.publish(vec![approval(&person(9), "A9")]);
+    eventually("and so are later ones", || facts(&bus) == 3);
+    service.stop().unwrap();
+}
+
+#[test]
+fn whoever_is_replaced_stops_and_can_commit_nothing() {
+    let bus = TestBus::new();
+    let mut approvals = bus.connector("hrss", "talent");
+    let (first, _) = bus.start_vault();
+    approvals.publish(vec![approval(&person(1), "A1")]);
+    eventually("the first owner works", || facts(&bus) == 1);
+    let second = Service::start(bus.vault_options()).unwrap();
+    ready(&second.handle());
+    // Both read it; one may store it.
+    approvals.publish(
+        (2..20)
+            .map(|n| approval(&person(n), &format!("A{n}")))
+            .collect(),
+    );
+    eventually("the first owner notices", || first.has_failed());
+    assert!(matches!(first.stop(), Err(VaultError::Fenced { .. })));
+    eventually("the second owner works", || facts(&bus) == 19);
+    second.stop().unwrap();
+}
+
+#[test]
+fn a_backfill_is_answered_once_the_store_is_past_its_fences() {
+    let bus = TestBus::new();
+    let (asked, other) = (person(1), person(2));
+    let lane = bus.lane(&asked);
+    let mut insurances = bus.connector("hrss", "insurance");
+    let mut rights = bus.connector("realestate", "right");
+    insurances.publish(vec![
+        insurance(&asked, "PENSION", 3),
+        insurance(&asked, "MEDICAL", 4),
+        insurance(&other, "PENSION", 5),
+    ]);
+    rights.publish(vec![right(&asked, "R1")]);
+    let topic = "src.hrss.insurance.status.v1";
+    let end = end_of(&bus, topic, lane);
+    let fetch = |grant: u8, offset| Fetch {
+        grant: GrantId([grant; 16]),
+        attempt: 2,
+        subject: bus.vault_keys().subject.tag(&asked),
+        agreement: "police/talent-settlement".to_owned(),
+        fences: vec![Fence {
+            topic: topic.to_owned(),
+            offset,
+        }],
+        datasets: vec!["hrss.insurance.status.v1".to_owned()],
+    };
+    let (service, _) = bus.start_vault();
+    let mut gateway = Gateway::open(&bus);
+    let mut ask = |fetch: &Fetch| {
+        gateway.send(topics::FETCH, lane, &fetch.subject.0, &fetch.encode());
+    };
+    ask(&fetch(1, end));
+    // Far ahead of the source: must wait; and what comes after it in the lane waits with it.
+    ask(&fetch(2, end + 3));
+    ask(&fetch(3, 1));
+    let (found, done) = replies(&bus, 1);
+    assert_eq!(done, Some(2));
+    let offsets: Vec<i64> = found.iter().map(|fact| fact.source_offset).collect();
+    assert!(offsets.iter().all(|offset| *offset < end), "{offsets:?}");
+    assert!(
+        found
+            .iter()
+            .all(|fact| fact.dataset == "hrss.insurance.status.v1")
+    );
+    assert!(
+        found
+            .iter()
+            .all(|fact| mz_seal::unframe(&fact.value).is_ok())
+    );
+    assert_eq!(count(&bus, 2), (0, false));
+
+    // A successor answers what was left, and only that.
+    service.stop().unwrap();
+    let (service, _) = bus.start_vault();
+    assert_eq!(count(&bus, 1), (2, true));
+    insurances.publish(vec![
+        insurance(&asked, "PENSION", 9),
+        insurance(&asked, "MATERNITY", 9),
+        insurance(&asked, "UNEMPLOYMENT", 9),
+    ]);
+    eventually("the waiting request is answered", || count(&bus, 3).1);
+    // The new version of PENSION lies at or above the third fence: the gateway has it itself.
+    assert_eq!(count(&bus, 3), (0, true));
+    let (_, done) = replies(&bus, 2);
+    assert!(done.is_some());
+    assert_eq!(count(&bus, 1), (2, true), "answered twice");
+    service.stop().unwrap();
+}
+
+#[test]
+fn the_grants_position_is_published_as_it_moves() {
+    let bus = TestBus::new();
+    let (service, _) = bus.start_vault();
+    let mut gateway = Gateway::open(&bus);
+    let before = grants_position(&bus, 0);
+    let grant = mz_journal::Grant {
+        id: GrantId([9; 16]),
+        kind: mz_journal::GrantKind::Case,
+        subject: mz_journal::SubjectTag([8; 16]),
+        agreement: "police/talent-settlement".to_owned(),
+        status: mz_journal::GrantStatus::Closed,
+        counter: 2,
+        opened_ms: 1,
+        expires_ms: i64::MAX,
+        closed_ms: Some(2),
+        cause: String::new(),
+        reason: String::new(),
+        subject_sealed: None,
+    };
+    gateway.grant(0, &grant);
+    eventually("the position shows it", || {
+        grants_position(&bus, 0) > before
+    });
+    service.stop().unwrap();
+}
+
+/// Facts that came for one grant, and what `done` said, once it came.
+fn replies(bus: &TestBus, grant: u8) -> (Vec<mz_journal::StoredFact>, Option<u64>) {
+    let read = || {
+        let (mut facts, mut done) = (Vec::new(), None);
+        bus.read(topics::FACTS, |record| {
+            let reply = FactReply::decode(record.value.unwrap()).unwrap();
+            if reply.grant != GrantId([grant; 16]) {
+                return;
+            }
+            assert_eq!(reply.attempt, 2);
+            match reply.body {
+                FactBody::Fact(fact) => facts.push(fact),
+                FactBody::Done { count } => {
+                    assert_eq!(done.replace(count), None, "done twice");
+                }
+            }
+        });
+        (facts, done)
+    };
+    eventually("the backfill is answered", || read().1.is_some());
+    read()
+}
+
+/// How many facts came for a grant, and whether `done` did.
+fn count(bus: &TestBus, grant: u8) -> (u64, bool) {
+    let (mut facts, mut done) = (0, false);
+    bus.read(topics::FACTS, |record| {
+        let reply = FactReply::decode(record.value.unwrap()).unwrap();
+        if reply.grant == GrantId([grant; 16]) {
+            match reply.body {
+                FactBody::Fact(_) => facts += 1,
+                FactBody::Done { .. } => done = true,
+            }
+        }
+    });
+    (facts, done)
+}
+
+fn end_of(bus: &TestBus, topic: &str, lane: u16) -> i64 {
+    let mut last = -1;
+    bus.read(topic, |record| {
+        if record.partition == i32::from(lane) {
+            last = record.offset;
+        }
+    });
+    last + 1
+}
+
+fn grants_position(bus: &TestBus, lane: u16) -> i64 {
+    let key = topics::state_key(SlotKind::Vault, lane);
+    let mut position = -1;
+    assert!(lane < LANES);
+    bus.read(topics::STATE, |record| {
+        if record.key == Some(&key) {
+            position = State::decode(record.value.unwrap())
+                .unwrap()
+                .grants_position;
+        }
+    });
+    position
+}
