@@ -1,1 +1,31 @@
 //! Ready sinks: verifies deliveries and writes them into the consumer's own database exactly once.
+//!
+//! - [`Config`]: the file that an operator writes; [`Options`]: with cluster, contract, database.
+//! - [`Service`] and [`run`]: the loop; [`Handle`], [`Summary`]: what it did.
+//! - [`Target`]: topics of the agreement and their tables; [`Column`]: from Avro to SQL.
+//! - `check`: nothing is written that the issuing department's signature does not cover.
+//! - `batch`, `store`: newest version per record, rows and positions in one transaction.
+//! - `sql`, [`Ident`]: the only place that makes SQL of names.
+
+mod batch;
+mod check;
+mod column;
+mod config;
+mod error;
+mod ident;
+pub mod limits;
+mod service;
+mod sql;
+mod store;
+mod summary;
+mod target;
+
+pub use batch::SequenceFault;
+pub use column::{Column, ColumnType};
+pub use config::{Config, DatabaseConfig, OnWithdrawal, WhenLost};
+pub use error::Error;
+pub use ident::Ident;
+pub use service::{Handle, Options, Service, run};
+pub use store::Database;
+pub use summary::{Histogram, Quantiles, Summary, TopicCounts};
+pub use target::{Target, targets};
