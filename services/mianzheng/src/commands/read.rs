@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use mz_bus::{BusError, Isolation, Position, Reader, Record};
-use mz_contract::{Contract, Mode, Section};
+use mz_contract::{Answer, Contract, Mode, Section};
 use mz_seal::{ExpectDelivery, Headers, Layout, Verifier, unframe};
 use serde_json::{Map, Value, json};
 
@@ -47,7 +47,7 @@ pub fn run(dir: &Path, args: &ReadArgs) -> Outcome {
             .collect();
         reader.assign(&lanes).map_err(failed)?;
         let (mut records, mut deliveries) = (HashSet::<Vec<u8>>::new(), 0_u64);
-        let mut written = Ok(());
+        let (mut written, mut headed) = (Ok(()), false);
         reader
             .poll_to_end(SILENCE, |record| {
                 deliveries += 1;
@@ -69,7 +69,9 @@ pub fn run(dir: &Path, args: &ReadArgs) -> Outcome {
                     return;
                 }
                 written = if args.pretty {
-                    write!(out, "{}", topic.pretty(&contract, &line))
+                    let heading = if headed { String::new() } else { topic.heading(&contract) };
+                    headed = true;
+                    write!(out, "{heading}{}", topic.pretty(&contract, &line))
                 } else {
                     writeln!(out, "{}", Value::Object(line))
                 };
@@ -102,7 +104,7 @@ struct Topic<'c> {
     section: &'c Section,
     layout: &'c Layout,
     /// A derived answer is attested by the bus: it carries no department's seal.
-    answer: bool,
+    answer: Option<&'c Answer>,
 }
 
 fn topics<'c>(contract: &'c Contract, department: &str) -> Vec<Topic<'c>> {
@@ -118,14 +120,14 @@ fn topics<'c>(contract: &'c Contract, department: &str) -> Vec<Topic<'c>> {
                 name: section.out_topic.clone(),
                 section,
                 layout,
-                answer: false,
+                answer: None,
             });
         }
         topics.extend(section.answers.iter().map(|answer| Topic {
             name: answer.out_topic.clone(),
             section,
             layout: answer.layout.as_ref(),
-            answer: true,
+            answer: Some(answer),
         }));
     }
     topics
@@ -172,7 +174,7 @@ impl Topic<'_> {
             .iter()
             .filter_map(|(name, value)| value.map(|value| (*name, value)));
         let headers = Headers::collect(headers).map_err(|fault| fault.code())?;
-        if self.answer {
+        if self.answer.is_some() {
             content.insert("attested_by".to_owned(), json!("bus"));
         } else {
             let dataset = &contract.datasets[self.section.dataset_ix];
@@ -212,62 +214,66 @@ impl Topic<'_> {
 }
 
 impl Topic<'_> {
-    /// One record for a person: whose seal, the fields by their titles, and what was withheld.
-    fn pretty(&self, contract: &Contract, line: &Map<String, Value>) -> String {
+    /// What stands above a topic's records: the dataset, and what of it was withheld.
+    fn heading(&self, contract: &Contract) -> String {
         let dataset = &contract.datasets[self.section.dataset_ix];
-        let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();
-        let title = |index: &u16| {
-            let field = &dataset.fields[usize::from(*index)];
-            say(&field.title.zh, &field.title.en)
-        };
-        let mut head = say(&dataset.title.zh, &dataset.title.en);
-        if self.answer {
-            head = self
-                .name
-                .rsplit("answer.")
-                .next()
-                .unwrap_or_default()
-                .to_owned();
+        if let Some(answer) = &self.answer {
+            let note = say("派生答案,由总线证明", "derived answer, attested by the bus");
+            return format!("  [{}] ({note})\n", say(&answer.title.zh, &answer.title.en));
         }
-        let proof = match (text("fault"), text("key")) {
-            ("", "") if line.contains_key("withdrawn") => say("已撤回", "withdrawn"),
-            ("", "") => say("由总线证明", "attested by the bus"),
-            ("", key) => say(&format!("签章有效 {key}"), &format!("seal valid, {key}")),
-            (fault, _) => say(
-                &format!("未通过核验 {fault}"),
-                &format!("NOT VERIFIED, {fault}"),
-            ),
-        };
-        let mut out = format!("  [{head}] {proof}\n");
-        let fields = line.get("fields").and_then(Value::as_object);
-        let values: Vec<String> = self
-            .layout
-            .fields()
+        let kept = |index: &usize| self.section.fields.iter().any(|kept| usize::from(*kept) == *index);
+        let withheld: Vec<String> = dataset
+            .fields
             .iter()
             .enumerate()
-            .filter_map(|(at, field)| {
-                let value = fields?.get(&field.name)?;
-                let name = match self.section.fields.get(at) {
-                    Some(index) if !self.answer => title(index),
-                    _ => field.name.clone(),
-                };
-                let value = value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), str::to_owned);
-                Some(format!("{name}: {value}"))
-            })
+            .filter(|(index, _)| !kept(index))
+            .map(|(_, field)| say(&field.title.zh, &field.title.en))
             .collect();
-        out.push_str(&format!("      {}\n", values.join(" · ")));
-        if !self.answer {
-            let all = 0..u16::try_from(dataset.fields.len()).unwrap_or(u16::MAX);
-            let withheld: Vec<String> = all
-                .filter(|index| !self.section.fields.contains(index))
-                .map(|index| title(&index))
-                .collect();
-            let label = say("未提供", "withheld");
-            out.push_str(&format!("      ({label}: {})\n", withheld.join(", ")));
-        }
-        out
+        let comma = say("、", ", ");
+        format!(
+            "  [{}] ({}: {})\n",
+            say(&dataset.title.zh, &dataset.title.en),
+            say("未提供", "withheld"),
+            withheld.join(&comma)
+        )
+    }
+
+    /// One record for a person: whose seal, and the fields by their titles.
+    fn pretty(&self, contract: &Contract, line: &Map<String, Value>) -> String {
+        let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();
+        let proof = match (text("fault"), text("key")) {
+            ("", "") if line.contains_key("withdrawn") => say("已撤回", "withdrawn"),
+            ("", "") => String::new(),
+            ("", key) => format!("✓ {key}"),
+            (fault, _) => say(&format!("未通过核验 {fault}"), &format!("NOT VERIFIED {fault}")),
+        };
+        let empty = Map::new();
+        let fields = line.get("fields").and_then(Value::as_object).unwrap_or(&empty);
+        let values: Vec<String> = if self.answer.is_some() {
+            ["value", "asOf"].iter().filter_map(|name| fields.get(*name)).map(plain).collect()
+        } else {
+            let dataset = &contract.datasets[self.section.dataset_ix];
+            let kept = self.section.fields.iter().map(|index| &dataset.fields[usize::from(*index)]);
+            kept.filter_map(|field| {
+                let value = plain(fields.get(&field.name)?);
+                let symbol = field.symbols.iter().find(|(symbol, _)| *symbol == value);
+                let value = symbol.map_or(value, |(_, text)| say(&text.zh, &text.en));
+                Some(format!("{}: {value}", say(&field.title.zh, &field.title.en)))
+            })
+            .collect()
+        };
+        format!("      {} {proof}\n", values.join(" · "))
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "—".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Bool(true) => say("是", "yes"),
+        Value::Bool(false) => say("否", "no"),
+        Value::Array(items) if items.is_empty() => say("无", "none"),
+        other => other.to_string(),
     }
 }
 
