@@ -236,20 +236,26 @@ impl SubjectPath {
             .get(self.field)
             .and_then(|span| datum.get(span.start as usize..span.end as usize))
             .ok_or(PathFault)?;
-        let datum = self.layout.decode(self.field, bytes).map_err(|_| PathFault)?;
+        let datum = self
+            .layout
+            .decode(self.field, bytes)
+            .map_err(|_| PathFault)?;
         match (&self.member, datum) {
             (_, Datum::Null) => Ok(Vec::new()),
             (None, Datum::Str(text)) => Ok(vec![text]),
-            (Some(member), Datum::Array(items)) => {
-                items.into_iter().filter_map(|item| member_text(item, member).transpose()).collect()
-            }
+            (Some(member), Datum::Array(items)) => items
+                .into_iter()
+                .filter_map(|item| member_text(item, member).transpose())
+                .collect(),
             _ => Err(PathFault),
         }
     }
 }
 
 fn member_text(item: Datum, member: &str) -> Result<Option<String>, PathFault> {
-    let Datum::Record(members) = item else { return Err(PathFault) };
+    let Datum::Record(members) = item else {
+        return Err(PathFault);
+    };
     match members.into_iter().find(|(name, _)| name == member) {
         Some((_, Datum::Str(text))) => Ok(Some(text)),
         Some((_, Datum::Null)) => Ok(None),

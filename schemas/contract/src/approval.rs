@@ -13,7 +13,12 @@ pub const APPROVAL_CONTEXT: &str = "mianzheng/approval/v1\n";
 
 /// SHA-256 over pairs (name, value), each written as u32 BE length and bytes, in the order below.
 #[must_use]
-pub fn section_digest(bus_id: &str, agreement: &Agreement, section: &Section, datasets: &[Dataset]) -> [u8; 32] {
+pub fn section_digest(
+    bus_id: &str,
+    agreement: &Agreement,
+    section: &Section,
+    datasets: &[Dataset],
+) -> [u8; 32] {
     let dataset = &datasets[section.dataset_ix];
     let mut hash = Pairs(Sha256::new());
     hash.pair("form", "section/1");
@@ -37,7 +42,10 @@ pub fn section_digest(bus_id: &str, agreement: &Agreement, section: &Section, da
     hash.pair("dataset", &dataset.id);
     hash.pair("schema", &hex::encode(dataset.schema_digest));
     hash.pair("scope", section.scope.as_str());
-    hash.pair("filter", section.filter.as_ref().map_or("", |rule| rule.source()));
+    hash.pair(
+        "filter",
+        section.filter.as_ref().map_or("", |rule| rule.source()),
+    );
     for &field in &section.fields {
         hash.pair("field", &dataset.fields[usize::from(field)].name);
     }
@@ -48,7 +56,12 @@ pub fn section_digest(bus_id: &str, agreement: &Agreement, section: &Section, da
     }
     // Cases decide about whom: for every section, because scope is part of the same promise.
     if let Some(cases) = &agreement.cases {
-        hash.pair("case-on-request", &cases.on_request_days.map_or_else(String::new, |days| days.to_string()));
+        hash.pair(
+            "case-on-request",
+            &cases
+                .on_request_days
+                .map_or_else(String::new, |days| days.to_string()),
+        );
         for open in &cases.opens {
             hash.pair("case-opens", &datasets[open.dataset].id);
             hash.pair("when", open.when.source());
@@ -73,7 +86,8 @@ struct Pairs(Sha256);
 impl Pairs {
     fn pair(&mut self, name: &str, value: &str) {
         for part in [name, value] {
-            self.0.update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+            self.0
+                .update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
             self.0.update(part);
         }
     }
@@ -92,5 +106,6 @@ pub fn approval_payload(
     // None of the names can hold a line break: lint allows letters, digits, '-', '.' and '/' only, and
     // the digest is last.
     let digest = hex::encode(digest);
-    format!("{APPROVAL_CONTEXT}{bus_id}\n{agreement}\n{provider}\n{dataset}\n{key_id}\n{digest}\n").into_bytes()
+    format!("{APPROVAL_CONTEXT}{bus_id}\n{agreement}\n{provider}\n{dataset}\n{key_id}\n{digest}\n")
+        .into_bytes()
 }

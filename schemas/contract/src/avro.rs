@@ -25,15 +25,20 @@ pub(crate) fn read<'a>(field: &FieldLayout, bytes: &'a [u8]) -> Result<Value<'a>
         FieldType::String => Value::Str(Cow::Borrowed(reader.string()?)),
         FieldType::Date => Value::Date(reader.int()?),
         FieldType::TimestampMillis => Value::Timestamp(reader.long()?),
-        FieldType::Enum(symbols) => {
-            Value::Symbol(u32::try_from(reader.symbol(symbols.len())?).map_err(|_| AvroFault::OutOfRange)?)
-        }
-        FieldType::Decimal { scale, .. } => Value::Decimal(Decimal { unscaled: unscaled(reader.bytes()?)?, scale: *scale }),
+        FieldType::Enum(symbols) => Value::Symbol(
+            u32::try_from(reader.symbol(symbols.len())?).map_err(|_| AvroFault::OutOfRange)?,
+        ),
+        FieldType::Decimal { scale, .. } => Value::Decimal(Decimal {
+            unscaled: unscaled(reader.bytes()?)?,
+            scale: *scale,
+        }),
         // The walker has been through the whole datum, so a block's count is what really follows.
         FieldType::Array(_) | FieldType::Map(_) => Value::Size(items(&mut reader, &field.ty)?),
-        FieldType::Bytes | FieldType::Fixed(_) | FieldType::Record(_) | FieldType::Union(_) | FieldType::Recursive => {
-            Value::Opaque
-        }
+        FieldType::Bytes
+        | FieldType::Fixed(_)
+        | FieldType::Record(_)
+        | FieldType::Union(_)
+        | FieldType::Recursive => Value::Opaque,
     })
 }
 
@@ -41,7 +46,11 @@ fn unscaled(bytes: &[u8]) -> Result<i128, AvroFault> {
     if bytes.is_empty() || bytes.len() > 16 {
         return Err(AvroFault::DecimalPrecision);
     }
-    let mut wide = if bytes[0] & 0x80 == 0 { [0; 16] } else { [0xff; 16] };
+    let mut wide = if bytes[0] & 0x80 == 0 {
+        [0; 16]
+    } else {
+        [0xff; 16]
+    };
     wide[16 - bytes.len()..].copy_from_slice(bytes);
     Ok(i128::from_be_bytes(wide))
 }
@@ -73,7 +82,11 @@ fn step(reader: &mut Reader<'_>, ty: &FieldType) -> Result<(), AvroFault> {
     match ty {
         FieldType::Null => {}
         FieldType::Bool => drop(reader.boolean()?),
-        FieldType::Int | FieldType::Long | FieldType::Date | FieldType::TimestampMillis | FieldType::Enum(_) => {
+        FieldType::Int
+        | FieldType::Long
+        | FieldType::Date
+        | FieldType::TimestampMillis
+        | FieldType::Enum(_) => {
             reader.long()?;
         }
         FieldType::Float => drop(reader.take(4)?),

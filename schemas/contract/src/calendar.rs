@@ -57,12 +57,22 @@ impl Calendar {
     /// day itself doesn't count). A term of 0 ends on the same day.
     #[must_use]
     pub fn due(&self, from: NaiveDate, working_days: u32) -> Due {
-        let known = |day: NaiveDate| self.years.get(&day.year()).is_some_and(|year| year.verified.is_some());
-        let mut due = Due { day: from, certain: working_days == 0 || known(from) };
+        let known = |day: NaiveDate| {
+            self.years
+                .get(&day.year())
+                .is_some_and(|year| year.verified.is_some())
+        };
+        let mut due = Due {
+            day: from,
+            certain: working_days == 0 || known(from),
+        };
         let mut left = working_days.min(MAX_WORKING_DAYS);
         while left > 0 {
             let Some(next) = due.day.checked_add_days(Days::new(1)) else {
-                return Due { certain: false, ..due };
+                return Due {
+                    certain: false,
+                    ..due
+                };
             };
             due.day = next;
             due.certain &= known(next);

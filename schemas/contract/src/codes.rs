@@ -113,6 +113,7 @@ pub const ALL: &[&str] = &[
     "TERM_INVALID",
     "TERM_PAST_APPLICATION",
     "TERM_PAST_DATASET",
+    "THIRD_PARTY_BASIS",
     "USCC_DUPLICATE",
     "USCC_INVALID",
     "VALUE_EMPTY",

@@ -69,7 +69,9 @@ impl Contract {
 
     #[must_use]
     pub fn department(&self, id: &str) -> Option<&Department> {
-        self.departments.iter().find(|department| department.id == id)
+        self.departments
+            .iter()
+            .find(|department| department.id == id)
     }
 
     /// By id with version: `hrss.insurance.status.v1`.
@@ -98,7 +100,9 @@ impl Contract {
     /// Who reads a dataset.
     #[must_use]
     pub fn sections_of(&self, dataset: DatasetIx) -> &[SectionRef] {
-        self.sections_by_dataset.get(dataset).map_or(&[], Vec::as_slice)
+        self.sections_by_dataset
+            .get(dataset)
+            .map_or(&[], Vec::as_slice)
     }
 
     /// # Panics
@@ -110,7 +114,9 @@ impl Contract {
 
     /// Every section of every agreement, by rising `ix`.
     pub fn sections(&self) -> impl Iterator<Item = &Section> {
-        self.agreements.iter().flat_map(|agreement| &agreement.sections)
+        self.agreements
+            .iter()
+            .flat_map(|agreement| &agreement.sections)
     }
 
     /// A schema that records may carry the id of: current ones, and those that older records were

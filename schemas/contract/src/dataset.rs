@@ -183,7 +183,10 @@ impl Dataset {
     /// The path of its files below the contract root, without ending.
     #[must_use]
     pub fn stem(&self) -> String {
-        format!("catalogue/{}/{}.v{}", self.department, self.name, self.version)
+        format!(
+            "catalogue/{}/{}.v{}",
+            self.department, self.name, self.version
+        )
     }
 
     #[must_use]
@@ -201,7 +204,8 @@ impl Dataset {
                 .get(index)
                 .and_then(|span| datum.get(span.start as usize..span.end as usize))
                 .ok_or_else(|| RecordFault::Missing(field.name.clone()))?;
-            let value = avro::read(&field.layout, bytes).map_err(|_| RecordFault::Unreadable(field.name.clone()))?;
+            let value = avro::read(&field.layout, bytes)
+                .map_err(|_| RecordFault::Unreadable(field.name.clone()))?;
             if position > 0 {
                 record.push('|');
             }

@@ -45,7 +45,9 @@ pub fn is_uscc(code: &str) -> bool {
     let mut sum = 0;
     let mut weight = 1;
     for &byte in &bytes[..USCC_LENGTH - 1] {
-        let Some(value) = value(byte) else { return false };
+        let Some(value) = value(byte) else {
+            return false;
+        };
         sum += value * weight;
         weight = weight * 3 % 31;
     }
@@ -60,7 +62,14 @@ mod tests {
     fn the_check_character_is_checked() {
         // 91350100M000100Y43 is the worked example of GB 32100-2015.
         assert!(is_uscc("91350100M000100Y43"));
-        for wrong in ["91350100M000100Y44", "91350100M000100Y4", "91350100M000100Y433", "91350100m000100y43", "", "91350100I000100Y43"] {
+        for wrong in [
+            "91350100M000100Y44",
+            "91350100M000100Y4",
+            "91350100M000100Y433",
+            "91350100m000100y43",
+            "",
+            "91350100I000100Y43",
+        ] {
             assert!(!is_uscc(wrong), "{wrong}");
         }
         for place in 0..17 {

@@ -27,10 +27,10 @@ use crate::dataset::{Field, Share};
 use crate::value::{Moment, Value};
 
 pub use eval::EvalError;
-pub use tree::Kind;
 pub(crate) use eval::Input;
-pub(crate) use tree::Ty;
+pub use tree::Kind;
 use tree::Node;
+pub(crate) use tree::Ty;
 
 /// Longest rule, in bytes.
 pub const MAX_SOURCE_BYTES: usize = 1024;
@@ -51,7 +51,10 @@ pub struct ExprFault {
 
 impl ExprFault {
     pub(crate) fn new(code: &'static str, what: impl Into<String>) -> Self {
-        Self { code, what: what.into() }
+        Self {
+            code,
+            what: what.into(),
+        }
     }
 }
 
@@ -77,14 +80,22 @@ pub(crate) struct Rule {
 impl Rule {
     pub(crate) fn compile(source: &str, names: &dyn Names) -> Result<Self, ExprFault> {
         let (root, ty, slots) = check::compile(source, names)?;
-        Ok(Self { source: source.to_owned(), root, ty, slots })
+        Ok(Self {
+            source: source.to_owned(),
+            root,
+            ty,
+            slots,
+        })
     }
 
     /// Compiles a rule that must be a yes or no.
     pub(crate) fn condition(source: &str, names: &dyn Names) -> Result<Self, ExprFault> {
         let rule = Self::compile(source, names)?;
         if rule.ty.kind() != Kind::Bool {
-            return Err(ExprFault::new("EXPR_TYPE", format!("{} ≠ bool", rule.ty.kind().as_str())));
+            return Err(ExprFault::new(
+                "EXPR_TYPE",
+                format!("{} ≠ bool", rule.ty.kind().as_str()),
+            ));
         }
         Ok(rule)
     }
@@ -129,9 +140,16 @@ struct EventInput<'a> {
 impl Input for EventInput<'_> {
     fn read(&self, slot: u16) -> Result<Value<'_>, EvalError> {
         // A rule names a handful of fields: walking them beats hashing.
-        let (_, layout) = self.fields.iter().find(|(index, _)| *index == slot).ok_or(EvalError::Shape)?;
+        let (_, layout) = self
+            .fields
+            .iter()
+            .find(|(index, _)| *index == slot)
+            .ok_or(EvalError::Shape)?;
         let span = self.spans.get(usize::from(slot)).ok_or(EvalError::Shape)?;
-        let bytes = self.datum.get(span.start as usize..span.end as usize).ok_or(EvalError::Shape)?;
+        let bytes = self
+            .datum
+            .get(span.start as usize..span.end as usize)
+            .ok_or(EvalError::Shape)?;
         avro::read(layout, bytes).map_err(|_| EvalError::Shape)
     }
 }
@@ -139,12 +157,18 @@ impl Input for EventInput<'_> {
 impl Expr {
     /// Compiles a rule of any type over a dataset's fields.
     pub fn compile(source: &str, fields: &[Field]) -> Result<Self, ExprFault> {
-        Ok(Self::over(Rule::compile(source, &EventNames(fields))?, fields))
+        Ok(Self::over(
+            Rule::compile(source, &EventNames(fields))?,
+            fields,
+        ))
     }
 
     /// Compiles a rule that must be a yes or no.
     pub fn condition(source: &str, fields: &[Field]) -> Result<Self, ExprFault> {
-        Ok(Self::over(Rule::condition(source, &EventNames(fields))?, fields))
+        Ok(Self::over(
+            Rule::condition(source, &EventNames(fields))?,
+            fields,
+        ))
     }
 
     fn over(rule: Rule, fields: &[Field]) -> Self {
@@ -158,13 +182,34 @@ impl Expr {
 
     /// Whether the rule holds for an event. `spans` are those of the dataset's layout; fields the rule
     /// doesn't name are not read. An error is not "no": the caller must treat it as a fault of the event.
-    pub fn holds(&self, datum: &[u8], spans: &[Range<u32>], now: Moment) -> Result<bool, EvalError> {
-        self.rule.holds(&EventInput { fields: &self.fields, datum, spans }, now)
+    pub fn holds(
+        &self,
+        datum: &[u8],
+        spans: &[Range<u32>],
+        now: Moment,
+    ) -> Result<bool, EvalError> {
+        self.rule.holds(
+            &EventInput {
+                fields: &self.fields,
+                datum,
+                spans,
+            },
+            now,
+        )
     }
 
     /// The rule's value for an event: a derived answer.
-    pub fn value(&self, datum: &[u8], spans: &[Range<u32>], now: Moment) -> Result<Value<'static>, EvalError> {
-        let input = EventInput { fields: &self.fields, datum, spans };
+    pub fn value(
+        &self,
+        datum: &[u8],
+        spans: &[Range<u32>],
+        now: Moment,
+    ) -> Result<Value<'static>, EvalError> {
+        let input = EventInput {
+            fields: &self.fields,
+            datum,
+            spans,
+        };
         self.rule.value(&input, now).map(Value::into_owned)
     }
 

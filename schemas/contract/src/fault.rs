@@ -23,7 +23,11 @@ pub struct Fault {
 impl fmt::Display for Fault {
     /// For logs and developers. People get `Reasons::render_fault`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {} {}", self.file, self.line, self.column, self.code, self.field)?;
+        write!(
+            f,
+            "{}:{}:{}: {} {}",
+            self.file, self.line, self.column, self.code, self.field
+        )?;
         if !self.detail.is_empty() {
             write!(f, " ({})", self.detail)?;
         }
@@ -38,13 +42,27 @@ impl std::error::Error for Fault {}
 pub(crate) struct Faults(pub(crate) Vec<Fault>);
 
 impl Faults {
-    pub(crate) fn push(&mut self, code: &'static str, file: &str, at: &Location, field: &str, detail: &str) {
+    pub(crate) fn push(
+        &mut self,
+        code: &'static str,
+        file: &str,
+        at: &Location,
+        field: &str,
+        detail: &str,
+    ) {
         let line = u32::try_from(at.line()).unwrap_or(u32::MAX);
         let column = u32::try_from(at.column()).unwrap_or(u32::MAX);
         self.push_at(code, file, (line, column), field, detail);
     }
 
-    pub(crate) fn push_at(&mut self, code: &'static str, file: &str, at: (u32, u32), field: &str, detail: &str) {
+    pub(crate) fn push_at(
+        &mut self,
+        code: &'static str,
+        file: &str,
+        at: (u32, u32),
+        field: &str,
+        detail: &str,
+    ) {
         self.0.push(Fault {
             code,
             file: file.to_owned(),
@@ -58,7 +76,8 @@ impl Faults {
     /// In reading order, each once.
     pub(crate) fn sorted(mut self) -> Vec<Fault> {
         self.0.sort_by(|a, b| {
-            (&a.file, a.line, a.column, a.code, &a.field).cmp(&(&b.file, b.line, b.column, b.code, &b.field))
+            (&a.file, a.line, a.column, a.code, &a.field)
+                .cmp(&(&b.file, b.line, b.column, b.code, &b.field))
         });
         self.0.dedup();
         self.0

@@ -66,7 +66,8 @@ impl IdNumber {
             return Err(IdFault::Length);
         }
         // `char::is_whitespace` covers U+3000; the others are what spreadsheets leave behind.
-        let text = text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\u{feff}' | '\u{200b}'));
+        let text =
+            text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\u{feff}' | '\u{200b}'));
         if text.is_empty() {
             return Err(IdFault::Empty);
         }
@@ -96,7 +97,9 @@ impl IdNumber {
             return Err(IdFault::Character);
         }
         let part = |from: usize, to: usize| {
-            number[from..to].iter().fold(0_u32, |value, digit| value * 10 + u32::from(digit.wrapping_sub(b'0')))
+            number[from..to].iter().fold(0_u32, |value, digit| {
+                value * 10 + u32::from(digit.wrapping_sub(b'0'))
+            })
         };
         let year = i32::try_from(part(6, 10)).map_err(|_| IdFault::BirthDate)?;
         let is_date = chrono::NaiveDate::from_ymd_opt(year, part(10, 12), part(12, 14)).is_some();
@@ -140,7 +143,9 @@ fn narrow(character: char) -> Option<u8> {
     match character {
         '0'..='9' => u8::try_from(character).ok(),
         'X' | 'x' | '\u{ff38}' | '\u{ff58}' => Some(b'X'),
-        '\u{ff10}'..='\u{ff19}' => u8::try_from(u32::from(character) - 0xff10).ok().map(|digit| digit + b'0'),
+        '\u{ff10}'..='\u{ff19}' => u8::try_from(u32::from(character) - 0xff10)
+            .ok()
+            .map(|digit| digit + b'0'),
         _ => None,
     }
 }
@@ -164,7 +169,12 @@ mod tests {
     use proptest::prelude::*;
 
     /// Numbers printed in the standard and in public teaching material.
-    const GOOD: [&str; 4] = ["11010519491231002X", "440524188001010014", "34052419800101001X", "513101198201130014"];
+    const GOOD: [&str; 4] = [
+        "11010519491231002X",
+        "440524188001010014",
+        "34052419800101001X",
+        "513101198201130014",
+    ];
 
     #[test]
     fn the_published_examples_hold() {
@@ -179,8 +189,16 @@ mod tests {
             .chars()
             .map(|c| char::from_u32(u32::from(c) - 0x20 + 0xff00).unwrap())
             .collect();
-        for text in ["11010519491231002x", " 11010519491231002X\t", "\u{feff}11010519491231002X\u{3000}", wide.as_str()] {
-            assert_eq!(IdNumber::parse(text).unwrap().as_str(), "11010519491231002X");
+        for text in [
+            "11010519491231002x",
+            " 11010519491231002X\t",
+            "\u{feff}11010519491231002X\u{3000}",
+            wide.as_str(),
+        ] {
+            assert_eq!(
+                IdNumber::parse(text).unwrap().as_str(),
+                "11010519491231002X"
+            );
         }
         for (text, fault) in [
             ("", IdFault::Empty),
@@ -198,14 +216,20 @@ mod tests {
         ] {
             assert_eq!(IdNumber::parse(text), Err(fault), "{text:?}");
         }
-        assert_eq!(IdNumber::parse(&"1".repeat(10_000_000)), Err(IdFault::Length));
+        assert_eq!(
+            IdNumber::parse(&"1".repeat(10_000_000)),
+            Err(IdFault::Length)
+        );
     }
 
     #[test]
     fn neither_debug_nor_an_error_shows_the_number() {
         let shown = format!("{:?}", IdNumber::parse(GOOD[0]).unwrap());
         assert!(!shown.contains("110105") && !shown.contains("1949"));
-        let shown = format!("{:?} {0}", IdNumber::parse("110105194912310021").unwrap_err());
+        let shown = format!(
+            "{:?} {0}",
+            IdNumber::parse("110105194912310021").unwrap_err()
+        );
         assert!(!shown.contains("110105"));
     }
 

@@ -31,7 +31,8 @@ pub enum FactState {
     NotPermitted,
 }
 
-pub(crate) const FACT_STATES: [&str; 4] = ["present", "none", "source_unavailable", "not_permitted"];
+pub(crate) const FACT_STATES: [&str; 4] =
+    ["present", "none", "source_unavailable", "not_permitted"];
 
 impl FactState {
     #[must_use]
@@ -41,9 +42,14 @@ impl FactState {
 
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Present, Self::None, Self::SourceUnavailable, Self::NotPermitted]
-            .into_iter()
-            .find(|state| state.as_str() == text)
+        [
+            Self::Present,
+            Self::None,
+            Self::SourceUnavailable,
+            Self::NotPermitted,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == text)
     }
 }
 
@@ -179,10 +185,19 @@ impl Names for FactNames<'_> {
 pub(crate) fn slots_of(facts: &[FactNeed]) -> Vec<Slot> {
     let mut slots = Vec::new();
     for (index, fact) in facts.iter().enumerate() {
-        slots.push(Slot { fact: index, what: SlotKind::State });
-        slots.push(Slot { fact: index, what: SlotKind::Count });
+        slots.push(Slot {
+            fact: index,
+            what: SlotKind::State,
+        });
+        slots.push(Slot {
+            fact: index,
+            what: SlotKind::Count,
+        });
         if fact.cardinality == Cardinality::One {
-            slots.extend((0..fact.columns.len()).map(|column| Slot { fact: index, what: SlotKind::Column(column) }));
+            slots.extend((0..fact.columns.len()).map(|column| Slot {
+                fact: index,
+                what: SlotKind::Column(column),
+            }));
         }
     }
     slots
@@ -196,7 +211,10 @@ struct RowInput<'a> {
 
 impl Input for RowInput<'_> {
     fn read(&self, slot: u16) -> Result<Value<'_>, EvalError> {
-        let column = self.columns.get(usize::from(slot)).ok_or(EvalError::Shape)?;
+        let column = self
+            .columns
+            .get(usize::from(slot))
+            .ok_or(EvalError::Shape)?;
         read_column(column, self.row)
     }
 }
@@ -213,14 +231,26 @@ struct FactInput<'a> {
 
 impl Input for FactInput<'_> {
     fn read(&self, slot: u16) -> Result<Value<'_>, EvalError> {
-        let slot = self.item.slots.get(usize::from(slot)).ok_or(EvalError::Shape)?;
+        let slot = self
+            .item
+            .slots
+            .get(usize::from(slot))
+            .ok_or(EvalError::Shape)?;
         let known = self.known.get(slot.fact).ok_or(EvalError::Shape)?;
         match slot.what {
             SlotKind::State => Ok(Value::Symbol(known.state as u32)),
-            SlotKind::Count => i64::try_from(known.rows.len()).map(Value::Int).map_err(|_| EvalError::Arithmetic),
+            SlotKind::Count => i64::try_from(known.rows.len())
+                .map(Value::Int)
+                .map_err(|_| EvalError::Arithmetic),
             SlotKind::Column(column) => {
-                let column = self.item.facts[slot.fact].columns.get(column).ok_or(EvalError::Shape)?;
-                known.rows.first().map_or(Ok(Value::Null), |row| read_column(column, row))
+                let column = self.item.facts[slot.fact]
+                    .columns
+                    .get(column)
+                    .ok_or(EvalError::Shape)?;
+                known
+                    .rows
+                    .first()
+                    .map_or(Ok(Value::Null), |row| read_column(column, row))
             }
         }
     }
@@ -228,7 +258,9 @@ impl Input for FactInput<'_> {
 
 fn read_column<'a>(column: &Column, row: &'a Json) -> Result<Value<'a>, EvalError> {
     let part = row.get(if column.answer { "answers" } else { "fields" });
-    let Some(json) = part.and_then(|part| part.get(&column.name)) else { return Ok(Value::Null) };
+    let Some(json) = part.and_then(|part| part.get(&column.name)) else {
+        return Ok(Value::Null);
+    };
     read_json(&column.ty, json).ok_or(EvalError::Shape)
 }
 
@@ -247,9 +279,11 @@ fn read_json<'a>(ty: &Ty, json: &'a Json) -> Option<Value<'a>> {
             Value::Symbol(u32::try_from(ty.symbols.iter().position(|symbol| symbol == text)?).ok()?)
         }
         Kind::Date => Value::Date(days_of(parse_date(json.as_str()?)?)),
-        Kind::Timestamp => {
-            Value::Timestamp(chrono::DateTime::parse_from_rfc3339(json.as_str()?).ok()?.timestamp_millis())
-        }
+        Kind::Timestamp => Value::Timestamp(
+            chrono::DateTime::parse_from_rfc3339(json.as_str()?)
+                .ok()?
+                .timestamp_millis(),
+        ),
         Kind::Decimal => Value::Decimal(Decimal::parse(json.as_str()?)?),
         Kind::Many => match json {
             Json::Array(items) => Value::Size(items.len() as u64),
@@ -274,7 +308,15 @@ impl ServiceItem {
         rows.iter()
             .filter(|row| match &need.filter {
                 None => true,
-                Some(rule) => rule.holds(&RowInput { columns: &need.columns, row }, now) == Ok(true),
+                Some(rule) => {
+                    rule.holds(
+                        &RowInput {
+                            columns: &need.columns,
+                            row,
+                        },
+                        now,
+                    ) == Ok(true)
+                }
             })
             .collect()
     }
@@ -293,16 +335,37 @@ impl ServiceItem {
                 let state = given
                     .and_then(|fact| FactState::parse(fact.get("state")?.as_str()?))
                     .unwrap_or(FactState::SourceUnavailable);
-                let rows = given.and_then(|fact| fact.get("rows")?.as_array()).map_or(&[][..], Vec::as_slice);
-                let rows = if state == FactState::Present { self.fitting(need, rows, now) } else { Vec::new() };
-                let state = if state == FactState::Present && rows.is_empty() { FactState::None } else { state };
+                let rows = given
+                    .and_then(|fact| fact.get("rows")?.as_array())
+                    .map_or(&[][..], Vec::as_slice);
+                let rows = if state == FactState::Present {
+                    self.fitting(need, rows, now)
+                } else {
+                    Vec::new()
+                };
+                let state = if state == FactState::Present && rows.is_empty() {
+                    FactState::None
+                } else {
+                    state
+                };
                 Known { state, rows }
             })
             .collect();
-        let input = FactInput { item: self, known: &known };
-        let mut outcome = Outcome { kind: "undecided".to_owned(), working_days: 0, reasons: Vec::new() };
+        let input = FactInput {
+            item: self,
+            known: &known,
+        };
+        let mut outcome = Outcome {
+            kind: "undecided".to_owned(),
+            working_days: 0,
+            reasons: Vec::new(),
+        };
         // A rule that can't be evaluated doesn't hold; the last one has no names in it.
-        if let Some(rule) = self.outcomes.iter().find(|rule| rule.when.holds(&input, now) == Ok(true)) {
+        if let Some(rule) = self
+            .outcomes
+            .iter()
+            .find(|rule| rule.when.holds(&input, now) == Ok(true))
+        {
             outcome = Outcome {
                 kind: rule.kind.clone(),
                 working_days: rule.working_days,

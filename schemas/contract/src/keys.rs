@@ -30,13 +30,16 @@ impl Contract {
         if department == BUS {
             return &self.bus_keys;
         }
-        self.department(department).map_or(&[], |department| &department.keys)
+        self.department(department)
+            .map_or(&[], |department| &department.keys)
     }
 
     /// A department's approval key, active or not.
     #[must_use]
     pub fn approval_key(&self, department: &str, key_id: &str) -> Option<&PublicKey> {
-        self.keys_of(department).iter().find(|key| key.usage == KeyUse::Approval && key.id == key_id)
+        self.keys_of(department)
+            .iter()
+            .find(|key| key.usage == KeyUse::Approval && key.id == key_id)
     }
 }
 

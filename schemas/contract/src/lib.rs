@@ -30,7 +30,10 @@ mod lint;
 mod load;
 pub mod matrix;
 
-pub use agreement::{Agreement, AgreementIx, Answer, CaseRules, CloseRule, OpenRule, Scope, ScopeKind, Section, SubjectPath};
+pub use agreement::{
+    Agreement, AgreementIx, Answer, CaseRules, CloseRule, OpenRule, Scope, ScopeKind, Section,
+    SubjectPath,
+};
 pub use approval::{approval_payload, section_digest};
 pub use calendar::{Calendar, Due};
 pub use contract::{BUS, Contract, MAX_LANES, Mode, SectionRef};

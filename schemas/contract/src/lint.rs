@@ -31,10 +31,18 @@ impl Lint {
 #[must_use]
 pub fn lint(root: &Path, mode: Mode, lang: Lang) -> Lint {
     match load::load(root, mode) {
-        Ok(contract) => Lint { faults: Vec::new(), lines: Vec::new(), contract: Some(contract) },
+        Ok(contract) => Lint {
+            faults: Vec::new(),
+            lines: Vec::new(),
+            contract: Some(contract),
+        },
         Err((faults, reasons)) => {
             let lines = render(&faults, &reasons, lang);
-            Lint { faults, lines, contract: None }
+            Lint {
+                faults,
+                lines,
+                contract: None,
+            }
         }
     }
 }
@@ -44,7 +52,11 @@ fn render(faults: &[Fault], reasons: &Reasons, lang: Lang) -> Vec<String> {
     faults
         .iter()
         .map(|fault| {
-            let texts = if reasons.contains(fault.code) { reasons } else { &built_in };
+            let texts = if reasons.contains(fault.code) {
+                reasons
+            } else {
+                &built_in
+            };
             texts.render_fault(fault, lang)
         })
         .collect()
@@ -62,8 +74,12 @@ pub struct IdsReport {
 /// contract must have no other faults.
 pub fn allocate_schema_ids(root: &Path, lang: Lang) -> Result<IdsReport, Vec<String>> {
     let loaded = load::load_all(root, Mode::Draft);
-    let faults: Vec<Fault> =
-        loaded.faults.sorted().into_iter().filter(|fault| fault.code != "SCHEMA_ID_MISSING").collect();
+    let faults: Vec<Fault> = loaded
+        .faults
+        .sorted()
+        .into_iter()
+        .filter(|fault| fault.code != "SCHEMA_ID_MISSING")
+        .collect();
     let Some(contract) = loaded.contract.filter(|_| faults.is_empty()) else {
         return Err(render(&faults, &loaded.reasons, lang));
     };
@@ -77,7 +93,9 @@ pub fn allocate_schema_ids(root: &Path, lang: Lang) -> Result<IdsReport, Vec<Str
     let (text, added) = schema_ids::append_missing(&text, &contract.schema_ids, &loaded.wanted);
     if !added.is_empty() {
         let draft = root.join(".schema-ids.yaml.new");
-        fs::write(&draft, text).and_then(|()| fs::rename(&draft, &path)).map_err(failed)?;
+        fs::write(&draft, text)
+            .and_then(|()| fs::rename(&draft, &path))
+            .map_err(failed)?;
     }
     Ok(IdsReport { added })
 }

@@ -11,6 +11,7 @@ mod datasets;
 mod departments;
 mod fields;
 mod items;
+mod limits;
 
 use std::path::Path;
 
@@ -61,19 +62,34 @@ pub(crate) fn load_all(root: &Path, mode: Mode) -> Loaded {
     );
     let mut wanted = Vec::new();
     for dataset in &mut datasets {
-        let key = schema_ids::SchemaKey::Source { dataset: dataset.id.clone() };
+        let key = schema_ids::SchemaKey::Source {
+            dataset: dataset.id.clone(),
+        };
         dataset.schema_id = ids.id_of(&key, &dataset.schema_digest).unwrap_or_default();
-        wanted.push(Wanted { key, digest: dataset.schema_digest });
+        wanted.push(Wanted {
+            key,
+            digest: dataset.schema_digest,
+        });
     }
     let mut agreements = agreements::load(
-        &agreements::World { tree: &tree, departments: &departments, datasets: &datasets, ids: &ids },
+        &agreements::World {
+            tree: &tree,
+            departments: &departments,
+            datasets: &datasets,
+            ids: &ids,
+        },
         &mut wanted,
         &mut faults,
     );
     schema_ids::check_wanted(&ids, &wanted, &mut faults);
 
     let Some(installation) = read_installation(&tree, &mut faults) else {
-        return Loaded { contract: None, reasons, wanted, faults };
+        return Loaded {
+            contract: None,
+            reasons,
+            wanted,
+            faults,
+        };
     };
     approvals::load(
         &approvals::World {
@@ -86,21 +102,39 @@ pub(crate) fn load_all(root: &Path, mode: Mode) -> Loaded {
         &mut agreements,
         &mut faults,
     );
-    let agreements: Vec<_> = agreements.into_iter().map(|written| written.agreement).collect();
+    let agreements: Vec<_> = agreements
+        .into_iter()
+        .map(|written| written.agreement)
+        .collect();
     let items = items::load(&tree, &agreements, &datasets, &reasons, &mut faults);
     let mut calendars = calendars::load(&tree, &mut faults);
-    let calendar = calendars.iter().position(|calendar| calendar.id == installation.calendar.value);
+    let calendar = calendars
+        .iter()
+        .position(|calendar| calendar.id == installation.calendar.value);
     let Some(calendar) = calendar.map(|index| calendars.swap_remove(index)) else {
         let name = &installation.calendar;
-        faults.push("CALENDAR_UNKNOWN", INSTALLATION_FILE, &name.referenced, &name.value, "");
-        return Loaded { contract: None, reasons, wanted, faults };
+        faults.push(
+            "CALENDAR_UNKNOWN",
+            INSTALLATION_FILE,
+            &name.referenced,
+            &name.value,
+            "",
+        );
+        return Loaded {
+            contract: None,
+            reasons,
+            wanted,
+            faults,
+        };
     };
 
     let mut sections_by_dataset = vec![Vec::new(); datasets.len()];
     for (agreement_index, agreement) in agreements.iter().enumerate() {
         for (section_index, section) in agreement.sections.iter().enumerate() {
-            sections_by_dataset[section.dataset_ix]
-                .push(SectionRef { agreement: agreement_index, section: section_index });
+            sections_by_dataset[section.dataset_ix].push(SectionRef {
+                agreement: agreement_index,
+                section: section_index,
+            });
         }
     }
     let contract = Contract {
@@ -121,7 +155,12 @@ pub(crate) fn load_all(root: &Path, mode: Mode) -> Loaded {
         bus_keys,
         sections_by_dataset,
     };
-    Loaded { contract: Some(contract), reasons, wanted, faults }
+    Loaded {
+        contract: Some(contract),
+        reasons,
+        wanted,
+        faults,
+    }
 }
 
 fn read_reasons(tree: &Tree, faults: &mut Faults) -> Reasons {
@@ -146,27 +185,54 @@ fn read_reasons(tree: &Tree, faults: &mut Faults) -> Reasons {
 
 fn read_installation(tree: &Tree, faults: &mut Faults) -> Option<RawInstallation> {
     let Some(text) = tree.get(INSTALLATION_FILE) else {
-        faults.push("FILE_MISSING", INSTALLATION_FILE, &Location::UNKNOWN, "", "");
+        faults.push(
+            "FILE_MISSING",
+            INSTALLATION_FILE,
+            &Location::UNKNOWN,
+            "",
+            "",
+        );
         return None;
     };
     let raw: RawInstallation = yaml::parse(INSTALLATION_FILE, text, faults)?;
     let id = &raw.bus.id;
     if !is_name(&id.value) {
-        faults.push("NAME_INVALID", INSTALLATION_FILE, &id.referenced, &id.value, "");
+        faults.push(
+            "NAME_INVALID",
+            INSTALLATION_FILE,
+            &id.referenced,
+            &id.value,
+            "",
+        );
     }
     if !(1..=MAX_LANES).contains(&raw.lanes.value) {
         let limit = MAX_LANES.to_string();
-        faults.push("LANES_INVALID", INSTALLATION_FILE, &raw.lanes.referenced, &raw.lanes.value.to_string(), &limit);
+        faults.push(
+            "LANES_INVALID",
+            INSTALLATION_FILE,
+            &raw.lanes.referenced,
+            &raw.lanes.value.to_string(),
+            &limit,
+        );
     }
     let region = &raw.jurisdiction.region;
     if region.value.len() != 6 || !region.value.bytes().all(|b| b.is_ascii_digit()) {
-        faults.push("REGION_INVALID", INSTALLATION_FILE, &region.referenced, &region.value, "");
+        faults.push(
+            "REGION_INVALID",
+            INSTALLATION_FILE,
+            &region.referenced,
+            &region.value,
+            "",
+        );
     }
     Some(raw)
 }
 
 fn text(raw: RawText) -> Text {
-    Text { zh: raw.zh, en: raw.en }
+    Text {
+        zh: raw.zh,
+        en: raw.en,
+    }
 }
 
 /// Longest name of a department, dataset part, purpose, stream or item, in bytes: several of them make
@@ -179,7 +245,9 @@ fn is_name(name: &str) -> bool {
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && !name.ends_with('-')
         && !name.contains("--")
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// `insured6of12`, `approvalId`: an identifier of rules and of Avro.
@@ -191,9 +259,19 @@ fn is_identifier(name: &str) -> bool {
 
 /// Days of `30d`.
 fn days(written: &Located<String>, file: &str, faults: &mut Faults) -> Option<u32> {
-    let days = written.value.strip_suffix('d').and_then(|n| n.parse().ok()).filter(|&n| (1..=36_500).contains(&n));
+    let days = written
+        .value
+        .strip_suffix('d')
+        .and_then(|n| n.parse().ok())
+        .filter(|&n| (1..=36_500).contains(&n));
     if days.is_none() {
-        faults.push("DURATION_INVALID", file, &written.referenced, &written.value, "30d");
+        faults.push(
+            "DURATION_INVALID",
+            file,
+            &written.referenced,
+            &written.value,
+            "30d",
+        );
     }
     days
 }
@@ -204,10 +282,23 @@ fn seconds(written: &Located<String>, file: &str, faults: &mut Faults) -> Option
     const TEN_YEARS_S: u64 = 3650 * 86_400;
     let seconds = UNITS
         .iter()
-        .find_map(|(unit, factor)| written.value.strip_suffix(*unit)?.parse::<u64>().ok()?.checked_mul(*factor))
+        .find_map(|(unit, factor)| {
+            written
+                .value
+                .strip_suffix(*unit)?
+                .parse::<u64>()
+                .ok()?
+                .checked_mul(*factor)
+        })
         .filter(|s| (1..=TEN_YEARS_S).contains(s));
     if seconds.is_none() {
-        faults.push("DURATION_INVALID", file, &written.referenced, &written.value, "15m, 36h, 40d");
+        faults.push(
+            "DURATION_INVALID",
+            file,
+            &written.referenced,
+            &written.value,
+            "15m, 36h, 40d",
+        );
     }
     seconds
 }
@@ -215,12 +306,21 @@ fn seconds(written: &Located<String>, file: &str, faults: &mut Faults) -> Option
 fn date(written: &Located<String>, file: &str, faults: &mut Faults) -> Option<chrono::NaiveDate> {
     let date = parse_date(&written.value);
     if date.is_none() {
-        faults.push("DATE_INVALID", file, &written.referenced, &written.value, "");
+        faults.push(
+            "DATE_INVALID",
+            file,
+            &written.referenced,
+            &written.value,
+            "",
+        );
     }
     date
 }
 
 /// A department may not take a name that the bus uses in topics and principals.
 fn is_reserved(department: &str) -> bool {
-    matches!(department, BUS | "src" | "to" | "state" | "status" | "quarantine" | "answer")
+    matches!(
+        department,
+        BUS | "src" | "to" | "state" | "status" | "quarantine" | "answer"
+    )
 }

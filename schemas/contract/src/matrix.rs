@@ -52,7 +52,11 @@ fn agreements(contract: &Contract, page: &mut String) -> std::fmt::Result {
                 agreement.basis.kind.as_str(),
                 agreement.valid_from,
                 agreement.valid_until,
-                if agreement.suspended() { " **suspended**" } else { "" },
+                if agreement.suspended() {
+                    " **suspended**"
+                } else {
+                    ""
+                },
                 dataset.id,
                 about_whom(section),
                 section.approval.approver,
@@ -80,10 +84,16 @@ fn about_whom(section: &Section) -> String {
 }
 
 fn cases(contract: &Contract, agreement: &Agreement, page: &mut String) -> std::fmt::Result {
-    let Some(cases) = &agreement.cases else { return Ok(()) };
+    let Some(cases) = &agreement.cases else {
+        return Ok(());
+    };
     writeln!(page, "\n个案 Cases of `{}`:\n", agreement.id)?;
     for open in &cases.opens {
-        let subjects: Vec<_> = open.subjects.iter().map(|path| format!("`{}`", path.source)).collect();
+        let subjects: Vec<_> = open
+            .subjects
+            .iter()
+            .map(|path| format!("`{}`", path.source))
+            .collect();
         writeln!(
             page,
             "- 开启 opens for {} days on `{}` when `{}`, for {}",
@@ -94,7 +104,10 @@ fn cases(contract: &Contract, agreement: &Agreement, page: &mut String) -> std::
         )?;
     }
     if let Some(days) = cases.on_request_days {
-        writeln!(page, "- 开启 opens for {days} days on the first evidence bundle")?;
+        writeln!(
+            page,
+            "- 开启 opens for {days} days on the first evidence bundle"
+        )?;
     }
     for close in &cases.closes {
         writeln!(
@@ -132,7 +145,13 @@ fn fields(contract: &Contract, dataset: &Dataset, page: &mut String) -> std::fmt
     page.push_str(&"---|".repeat(readers.len()));
     page.push('\n');
     for (index, field) in dataset.fields.iter().enumerate() {
-        write!(page, "| {} `{}` | {} |", field.title.zh, field.name, class(field))?;
+        write!(
+            page,
+            "| {} `{}` | {} |",
+            field.title.zh,
+            field.name,
+            class(field)
+        )?;
         for (_, section) in &readers {
             write!(page, " {} |", mark(section, index))?;
         }
@@ -157,7 +176,9 @@ fn class(field: &Field) -> String {
 }
 
 fn mark(section: &Section, index: usize) -> String {
-    let Ok(index) = u16::try_from(index) else { return String::new() };
+    let Ok(index) = u16::try_from(index) else {
+        return String::new();
+    };
     if section.field_set.contains(index) {
         return "●".to_owned();
     }
@@ -170,6 +191,9 @@ fn mark(section: &Section, index: usize) -> String {
     if !answers.is_empty() {
         return answers.join(", ");
     }
-    let read = section.filter.as_ref().is_some_and(|rule| rule.fields().contains(&index));
+    let read = section
+        .filter
+        .as_ref()
+        .is_some_and(|rule| rule.fields().contains(&index));
     if read { "○" } else { "–" }.to_owned()
 }

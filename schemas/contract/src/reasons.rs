@@ -20,7 +20,14 @@ impl Lang {
     /// From `zh`, `zh_CN.UTF-8`, `en` …; anything that doesn't start with `zh` reads as English.
     #[must_use]
     pub fn from_tag(tag: &str) -> Self {
-        if tag.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("zh")) { Self::Zh } else { Self::En }
+        if tag
+            .get(..2)
+            .is_some_and(|start| start.eq_ignore_ascii_case("zh"))
+        {
+            Self::Zh
+        } else {
+            Self::En
+        }
     }
 }
 
@@ -63,7 +70,9 @@ impl Reasons {
     }
 
     pub(crate) fn parse(text: &str, faults: &mut Faults) -> Self {
-        let Some(raw) = yaml::parse::<BTreeMap<String, Located<RawReason>>>(REASONS_FILE, text, faults) else {
+        let Some(raw) =
+            yaml::parse::<BTreeMap<String, Located<RawReason>>>(REASONS_FILE, text, faults)
+        else {
             return Self::default();
         };
         let mut reasons = BTreeMap::new();
@@ -73,15 +82,19 @@ impl Reasons {
                 faults.push("REASON_BAD_CODE", REASONS_FILE, at, &code, "");
             }
             let mut text = Text::default();
-            for (lang, source, target) in
-                [("zh", &reason.value.zh, &mut text.zh), ("en", &reason.value.en, &mut text.en)]
-            {
+            for (lang, source, target) in [
+                ("zh", &reason.value.zh, &mut text.zh),
+                ("en", &reason.value.en, &mut text.en),
+            ] {
                 match source {
                     Some(source) if !source.trim().is_empty() => target.clone_from(source),
                     _ => faults.push("REASON_TEXT_MISSING", REASONS_FILE, at, &code, lang),
                 }
             }
-            let fix = reason.value.fix.map(|fix| Text { zh: fix.zh, en: fix.en });
+            let fix = reason.value.fix.map(|fix| Text {
+                zh: fix.zh,
+                en: fix.en,
+            });
             reasons.insert(code, Reason { text, fix });
         }
         Self(reasons)
@@ -104,7 +117,9 @@ impl Reasons {
     /// The text of a code; the code itself when there is none.
     #[must_use]
     pub fn text<'a>(&'a self, code: &'a str, lang: Lang) -> &'a str {
-        self.0.get(code).map_or(code, |reason| reason.text.get(lang))
+        self.0
+            .get(code)
+            .map_or(code, |reason| reason.text.get(lang))
     }
 
     /// What to do about it, where the file says so.
@@ -126,7 +141,10 @@ impl Reasons {
     /// One fault as a line `file:line:column: CODE text`, and its remedy as a second line.
     #[must_use]
     pub fn render_fault(&self, fault: &Fault, lang: Lang) -> String {
-        let places = [("field", fault.field.as_str()), ("detail", fault.detail.as_str())];
+        let places = [
+            ("field", fault.field.as_str()),
+            ("detail", fault.detail.as_str()),
+        ];
         let mut line = format!(
             "{}:{}:{}: {} {}",
             fault.file,
@@ -151,5 +169,7 @@ impl Reasons {
 /// `UPPER_SNAKE`, starting with a letter.
 fn is_code(code: &str) -> bool {
     code.starts_with(|c: char| c.is_ascii_uppercase())
-        && code.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        && code
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }

@@ -29,9 +29,20 @@ const NEXT_RANGE: u32 = 10_000;
 /// What an id stands for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SchemaKey {
-    Source { dataset: String },
-    Projected { agreement: String, dataset: String, fields: Vec<String> },
-    Answer { agreement: String, name: String, version: u16, kind: String },
+    Source {
+        dataset: String,
+    },
+    Projected {
+        agreement: String,
+        dataset: String,
+        fields: Vec<String>,
+    },
+    Answer {
+        agreement: String,
+        name: String,
+        version: u16,
+        kind: String,
+    },
 }
 
 impl SchemaKey {
@@ -40,8 +51,15 @@ impl SchemaKey {
     pub fn topic(&self) -> String {
         match self {
             Self::Source { dataset } => format!("src.{dataset}"),
-            Self::Projected { agreement, dataset, .. } => out_topic(agreement, dataset),
-            Self::Answer { agreement, name, version, .. } => answer_topic(agreement, name, *version),
+            Self::Projected {
+                agreement, dataset, ..
+            } => out_topic(agreement, dataset),
+            Self::Answer {
+                agreement,
+                name,
+                version,
+                ..
+            } => answer_topic(agreement, name, *version),
         }
     }
 
@@ -69,7 +87,10 @@ pub fn out_topic(agreement: &str, dataset: &str) -> String {
 /// `to.police.talent-settlement.answer.insured6of12.v1`
 #[must_use]
 pub fn answer_topic(agreement: &str, name: &str, version: u16) -> String {
-    format!("to.{}.answer.{name}.v{version}", agreement.replacen('/', ".", 1))
+    format!(
+        "to.{}.answer.{name}.v{version}",
+        agreement.replacen('/', ".", 1)
+    )
 }
 
 /// One schema that the bus serves.
@@ -102,12 +123,17 @@ impl SchemaIds {
 
     /// The id of a schema, when it has one and the digest is still the recorded one.
     pub(crate) fn id_of(&self, key: &SchemaKey, digest: &[u8; 32]) -> Option<u32> {
-        self.entries.values().find(|entry| entry.key == *key && entry.digest == *digest).map(|entry| entry.id)
+        self.entries
+            .values()
+            .find(|entry| entry.key == *key && entry.digest == *digest)
+            .map(|entry| entry.id)
     }
 
     /// All schemas of a topic, oldest first: the versions of a registry's subject.
     pub fn of_topic(&self, topic: &str) -> impl Iterator<Item = &SchemaEntry> {
-        self.entries.values().filter(move |entry| entry.key.topic() == topic)
+        self.entries
+            .values()
+            .filter(move |entry| entry.key.topic() == topic)
     }
 }
 
@@ -116,7 +142,10 @@ impl SchemaIds {
 #[must_use]
 pub fn projected_name(agreement: &str, source_name: &str) -> String {
     let record = source_name.rsplit('.').next().unwrap_or(source_name);
-    format!("{}.{record}", agreement.replacen('/', ".", 1).replace('-', "_"))
+    format!(
+        "{}.{record}",
+        agreement.replacen('/', ".", 1).replace('-', "_")
+    )
 }
 
 /// The schema of a derived answer. `event` is the digest of the source event it was computed from.
@@ -167,41 +196,80 @@ pub(crate) fn parse(
     faults: &mut Faults,
 ) -> SchemaIds {
     let mut ids = SchemaIds::default();
-    let Some(raw) = yaml::parse::<RawSchemaIds>(SCHEMA_IDS_FILE, text, faults) else { return ids };
+    let Some(raw) = yaml::parse::<RawSchemaIds>(SCHEMA_IDS_FILE, text, faults) else {
+        return ids;
+    };
     let mut last: BTreeMap<u32, u32> = BTreeMap::new();
     for raw in raw.ids {
         let raw = raw.value;
         let at = &raw.id.referenced;
         let id = raw.id.value;
         let key = match raw.schema {
-            RawSchemaKind::Source(of) => SchemaKey::Source { dataset: of.dataset },
-            RawSchemaKind::Projected(of) => {
-                SchemaKey::Projected { agreement: of.agreement, dataset: of.dataset, fields: of.fields }
-            }
-            RawSchemaKind::Answer(of) => {
-                SchemaKey::Answer { agreement: of.agreement, name: of.name, version: of.version, kind: of.kind }
-            }
+            RawSchemaKind::Source(of) => SchemaKey::Source {
+                dataset: of.dataset,
+            },
+            RawSchemaKind::Projected(of) => SchemaKey::Projected {
+                agreement: of.agreement,
+                dataset: of.dataset,
+                fields: of.fields,
+            },
+            RawSchemaKind::Answer(of) => SchemaKey::Answer {
+                agreement: of.agreement,
+                name: of.name,
+                version: of.version,
+                kind: of.kind,
+            },
         };
         if ids.entries.contains_key(&id) {
-            faults.push("SCHEMA_ID_DUPLICATE", SCHEMA_IDS_FILE, at, &id.to_string(), &key.topic());
+            faults.push(
+                "SCHEMA_ID_DUPLICATE",
+                SCHEMA_IDS_FILE,
+                at,
+                &id.to_string(),
+                &key.topic(),
+            );
             continue;
         }
         if !key.may_have(id) {
-            faults.push("SCHEMA_ID_RANGE", SCHEMA_IDS_FILE, at, &id.to_string(), &key.first_id().to_string());
+            faults.push(
+                "SCHEMA_ID_RANGE",
+                SCHEMA_IDS_FILE,
+                at,
+                &id.to_string(),
+                &key.first_id().to_string(),
+            );
             continue;
         }
         // Append-only: within a range, ids rise down the page.
         let previous = last.entry(key.first_id()).or_default();
         if id <= *previous {
-            faults.push("SCHEMA_ID_ORDER", SCHEMA_IDS_FILE, at, &id.to_string(), &previous.to_string());
+            faults.push(
+                "SCHEMA_ID_ORDER",
+                SCHEMA_IDS_FILE,
+                at,
+                &id.to_string(),
+                &previous.to_string(),
+            );
         }
         *previous = id.max(*previous);
         if ids.entries.values().any(|entry| entry.key == key) {
-            faults.push("SCHEMA_ID_REUSED", SCHEMA_IDS_FILE, at, &id.to_string(), &key.topic());
+            faults.push(
+                "SCHEMA_ID_REUSED",
+                SCHEMA_IDS_FILE,
+                at,
+                &id.to_string(),
+                &key.topic(),
+            );
             continue;
         }
         let Some(digest) = hex_digest(&raw.digest.value) else {
-            faults.push("DIGEST_MALFORMED", SCHEMA_IDS_FILE, &raw.digest.referenced, &id.to_string(), "");
+            faults.push(
+                "DIGEST_MALFORMED",
+                SCHEMA_IDS_FILE,
+                &raw.digest.referenced,
+                &id.to_string(),
+                "",
+            );
             continue;
         };
         let built = match build(&key, datasets) {
@@ -210,14 +278,29 @@ pub(crate) fn parse(
                 if is_written(&detail) {
                     continue;
                 }
-                faults.push("SCHEMA_ID_UNKNOWN", SCHEMA_IDS_FILE, at, &id.to_string(), &detail);
+                faults.push(
+                    "SCHEMA_ID_UNKNOWN",
+                    SCHEMA_IDS_FILE,
+                    at,
+                    &id.to_string(),
+                    &detail,
+                );
                 continue;
             }
         };
         if schema_digest(built.0.as_bytes()) != digest {
             changed(&key, id, &raw.digest.referenced, datasets, faults);
         }
-        ids.entries.insert(id, SchemaEntry { id, key, digest, avsc: built.0, layout: built.1 });
+        ids.entries.insert(
+            id,
+            SchemaEntry {
+                id,
+                key,
+                digest,
+                avsc: built.0,
+                layout: built.1,
+            },
+        );
     }
     ids
 }
@@ -231,32 +314,62 @@ fn changed(key: &SchemaKey, id: u32, at: &Location, datasets: &[Dataset], faults
     match source {
         Some(dataset) => {
             let file = format!("{}.avsc", dataset.stem());
-            faults.push_at("SCHEMA_CHANGED", &file, (1, 1), &dataset.id, &(dataset.version + 1).to_string());
+            faults.push_at(
+                "SCHEMA_CHANGED",
+                &file,
+                (1, 1),
+                &dataset.id,
+                &(dataset.version + 1).to_string(),
+            );
         }
-        None => faults.push("SCHEMA_ID_DIGEST", SCHEMA_IDS_FILE, at, &id.to_string(), &key.topic()),
+        None => faults.push(
+            "SCHEMA_ID_DIGEST",
+            SCHEMA_IDS_FILE,
+            at,
+            &id.to_string(),
+            &key.topic(),
+        ),
     }
 }
 
 fn build(key: &SchemaKey, datasets: &[Dataset]) -> Result<(String, Arc<Layout>), String> {
-    let find = |id: &str| datasets.iter().find(|dataset| dataset.id == id).ok_or_else(|| id.to_owned());
+    let find = |id: &str| {
+        datasets
+            .iter()
+            .find(|dataset| dataset.id == id)
+            .ok_or_else(|| id.to_owned())
+    };
     match key {
         SchemaKey::Source { dataset } => {
             let dataset = find(dataset)?;
-            let avsc = String::from_utf8(dataset.avsc.clone()).map_err(|error| error.to_string())?;
+            let avsc =
+                String::from_utf8(dataset.avsc.clone()).map_err(|error| error.to_string())?;
             Ok((avsc, Arc::clone(&dataset.layout)))
         }
-        SchemaKey::Projected { agreement, dataset, fields } => {
+        SchemaKey::Projected {
+            agreement,
+            dataset,
+            fields,
+        } => {
             let dataset = find(dataset)?;
             let mut kept = Vec::with_capacity(fields.len());
             for field in fields {
-                let index = dataset.field_index(field).and_then(|index| u16::try_from(index).ok());
+                let index = dataset
+                    .field_index(field)
+                    .and_then(|index| u16::try_from(index).ok());
                 kept.push(index.ok_or_else(|| field.clone())?);
             }
             let name = projected_name(agreement, dataset.layout.name());
-            let avsc = project_schema(&dataset.avsc, &kept, &name).map_err(|error| error.to_string())?;
+            let avsc =
+                project_schema(&dataset.avsc, &kept, &name).map_err(|error| error.to_string())?;
             compiled(avsc)
         }
-        SchemaKey::Answer { agreement, name, version, kind } => {
+        SchemaKey::Answer {
+            agreement,
+            name,
+            version,
+            kind,
+        } => {
             if !["bool", "int", "double", "string", "date"].contains(&kind.as_str()) {
                 return Err(kind.clone());
             }
@@ -280,7 +393,13 @@ pub(crate) fn hex_digest(text: &str) -> Option<[u8; 32]> {
 pub(crate) fn check_wanted(ids: &SchemaIds, wanted: &[Wanted], faults: &mut Faults) {
     for wanted in wanted {
         if ids.iter().all(|entry| entry.key != wanted.key) {
-            faults.push("SCHEMA_ID_MISSING", SCHEMA_IDS_FILE, &Location::UNKNOWN, &wanted.key.topic(), "");
+            faults.push(
+                "SCHEMA_ID_MISSING",
+                SCHEMA_IDS_FILE,
+                &Location::UNKNOWN,
+                &wanted.key.topic(),
+                "",
+            );
         }
     }
 }
@@ -316,11 +435,25 @@ pub(crate) fn append_missing(text: &str, ids: &SchemaIds, wanted: &[Wanted]) -> 
         added.push(id);
         let schema = match &wanted.key {
             SchemaKey::Source { dataset } => format!("source: {{dataset: {dataset}}}"),
-            SchemaKey::Projected { agreement, dataset, fields } => {
-                format!("projected: {{agreement: {agreement}, dataset: {dataset}, fields: [{}]}}", fields.join(", "))
+            SchemaKey::Projected {
+                agreement,
+                dataset,
+                fields,
+            } => {
+                format!(
+                    "projected: {{agreement: {agreement}, dataset: {dataset}, fields: [{}]}}",
+                    fields.join(", ")
+                )
             }
-            SchemaKey::Answer { agreement, name, version, kind } => {
-                format!("answer: {{agreement: {agreement}, name: {name}, version: {version}, type: {kind}}}")
+            SchemaKey::Answer {
+                agreement,
+                name,
+                version,
+                kind,
+            } => {
+                format!(
+                    "answer: {{agreement: {agreement}, name: {name}, version: {version}, type: {kind}}}"
+                )
             }
         };
         // Writing to a String can't fail.

@@ -21,7 +21,12 @@ pub const MAX_TOTAL_BYTES: u64 = 128 * 1024 * 1024;
 /// Folders below a root folder.
 const MAX_FOLDER_DEPTH: usize = 4;
 
-const ROOT_FILES: [&str; 4] = ["installation.yaml", "schema-ids.yaml", "reasons.yaml", "bus.keys.yaml"];
+const ROOT_FILES: [&str; 4] = [
+    "installation.yaml",
+    "schema-ids.yaml",
+    "reasons.yaml",
+    "bus.keys.yaml",
+];
 /// Folders, and the endings that a file in them may have.
 const FOLDERS: [(&str, &[&str]); 6] = [
     ("departments", &["yaml"]),
@@ -40,7 +45,11 @@ pub(crate) struct Tree {
 
 impl Tree {
     pub(crate) fn read(root: &Path, faults: &mut Faults) -> Self {
-        let mut reader = Reader { tree: Self::default(), total: 0, faults };
+        let mut reader = Reader {
+            tree: Self::default(),
+            total: 0,
+            faults,
+        };
         for name in ROOT_FILES {
             let path = root.join(name);
             // `symlink_metadata`: a link is refused below, not followed.
@@ -65,7 +74,9 @@ impl Tree {
     pub(crate) fn below<'a>(&'a self, folder: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.files
             .range(format!("{folder}/")..)
-            .take_while(move |(path, _)| path.starts_with(folder) && path.as_bytes().get(folder.len()) == Some(&b'/'))
+            .take_while(move |(path, _)| {
+                path.starts_with(folder) && path.as_bytes().get(folder.len()) == Some(&b'/')
+            })
             .map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
@@ -127,7 +138,10 @@ impl Reader<'_> {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => self.folder(&entry.path(), &below, endings, depth + 1),
                 Ok(kind) if kind.is_file() => {
-                    if file_name.rsplit_once('.').is_some_and(|(_, ending)| endings.contains(&ending)) {
+                    if file_name
+                        .rsplit_once('.')
+                        .is_some_and(|(_, ending)| endings.contains(&ending))
+                    {
                         self.file(&entry.path(), &below);
                     } else {
                         // `.yml` would otherwise be ignored without a word.
@@ -149,7 +163,8 @@ impl Reader<'_> {
             return;
         }
         let mut bytes = Vec::new();
-        let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+        let read = fs::File::open(path)
+            .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
         if let Err(error) = read {
             self.fault("FILE_UNREADABLE", name, &error.kind().to_string());
             return;

@@ -60,19 +60,32 @@ impl Decimal {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-        let scale = u32::try_from(fraction.len()).ok().filter(|&s| s <= Self::MAX_SCALE)?;
+        let scale = u32::try_from(fraction.len())
+            .ok()
+            .filter(|&s| s <= Self::MAX_SCALE)?;
         let digits = whole.strip_prefix('-').unwrap_or(whole);
-        if digits.is_empty() || !digits.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+        if digits.is_empty()
+            || !digits
+                .bytes()
+                .chain(fraction.bytes())
+                .all(|b| b.is_ascii_digit())
+        {
             return None;
         }
-        Some(Self { unscaled: format!("{whole}{fraction}").parse().ok()?, scale })
+        Some(Self {
+            unscaled: format!("{whole}{fraction}").parse().ok()?,
+            scale,
+        })
     }
 
     /// `None` when aligning the scales overflows.
     #[must_use]
     pub fn compare(self, other: Self) -> Option<Ordering> {
         let scale = self.scale.max(other.scale);
-        let align = |d: Self| d.unscaled.checked_mul(10_i128.checked_pow(scale - d.scale)?);
+        let align = |d: Self| {
+            d.unscaled
+                .checked_mul(10_i128.checked_pow(scale - d.scale)?)
+        };
         Some(align(self)?.cmp(&align(other)?))
     }
 }
@@ -99,12 +112,16 @@ impl Moment {
     #[must_use]
     pub fn at_ms(ms: i64) -> Self {
         let days = ms.saturating_add(BEIJING_OFFSET_MS).div_euclid(DAY_MS);
-        Self { today: i32::try_from(days).unwrap_or(if days < 0 { i32::MIN } else { i32::MAX }) }
+        Self {
+            today: i32::try_from(days).unwrap_or(if days < 0 { i32::MIN } else { i32::MAX }),
+        }
     }
 
     #[must_use]
     pub fn on(day: NaiveDate) -> Self {
-        Self { today: days_of(day) }
+        Self {
+            today: days_of(day),
+        }
     }
 
     /// The day in Beijing; `None` beyond the calendar that chrono knows.
@@ -127,7 +144,10 @@ pub fn date_of(days: i32) -> Option<NaiveDate> {
 /// `YYYY-MM-DD`; a number of days that is no date is written as a number.
 #[must_use]
 pub fn date_text(days: i32) -> String {
-    date_of(days).map_or_else(|| days.to_string(), |day| day.format("%Y-%m-%d").to_string())
+    date_of(days).map_or_else(
+        || days.to_string(),
+        |day| day.format("%Y-%m-%d").to_string(),
+    )
 }
 
 /// Reads `YYYY-MM-DD`, nothing looser.
@@ -147,9 +167,14 @@ pub fn months_between(from: i32, to: i32) -> Option<i64> {
         return months_between(to, from).map(|months| -months);
     }
     let (from, to) = (date_of(from)?, date_of(to)?);
-    let months = i64::from(to.year() - from.year()) * 12 + i64::from(to.month()) - i64::from(from.month());
+    let months =
+        i64::from(to.year() - from.year()) * 12 + i64::from(to.month()) - i64::from(from.month());
     let last_day = u32::from(to.num_days_in_month());
-    Some(if to.day() < from.day().min(last_day) { months - 1 } else { months })
+    Some(if to.day() < from.day().min(last_day) {
+        months - 1
+    } else {
+        months
+    })
 }
 
 #[cfg(test)]
@@ -171,7 +196,11 @@ mod tests {
             ("2025-11-15", "2025-05-15", -6),
             ("2025-11-15", "2025-11-15", 0),
         ] {
-            assert_eq!(months_between(day(from), day(to)), Some(months), "{from} {to}");
+            assert_eq!(
+                months_between(day(from), day(to)),
+                Some(months),
+                "{from} {to}"
+            );
         }
         assert_eq!(months_between(i32::MIN, i32::MAX), None);
     }
@@ -189,7 +218,10 @@ mod tests {
     fn decimals_compare_exactly() {
         let d = |text: &str| Decimal::parse(text).unwrap();
         assert_eq!(d("89.50"), d("89.5"));
-        assert_eq!(d("0.1").compare(d("0.10000000000000001")), Some(Ordering::Less));
+        assert_eq!(
+            d("0.1").compare(d("0.10000000000000001")),
+            Some(Ordering::Less)
+        );
         assert_eq!(d("-0.05").unscaled, -5);
         for wrong in ["", "-", "1e3", "1.2.3", "+1", ".5", "1.2345678901234567890"] {
             assert!(Decimal::parse(wrong).is_none(), "{wrong}");

@@ -45,14 +45,20 @@ fn report(file: &str, error: &Error, faults: &mut Faults) {
     let error = error.without_snippet();
     let at = error.location().unwrap_or(serde_saphyr::Location::UNKNOWN);
     let (code, field, detail) = match error {
-        Error::SerdeUnknownField { field, expected, .. } => ("YAML_UNKNOWN_KEY", field.clone(), expected.join(", ")),
-        Error::SerdeMissingField { field, .. } => ("YAML_MISSING_KEY", (*field).to_owned(), String::new()),
-        Error::SerdeUnknownVariant { variant, expected, .. } => {
-            ("YAML_BAD_VALUE", variant.clone(), expected.join(", "))
+        Error::SerdeUnknownField {
+            field, expected, ..
+        } => ("YAML_UNKNOWN_KEY", field.clone(), expected.join(", ")),
+        Error::SerdeMissingField { field, .. } => {
+            ("YAML_MISSING_KEY", (*field).to_owned(), String::new())
         }
-        Error::DuplicateMappingKey { key, .. } => {
-            ("YAML_DUPLICATE_KEY", key.clone().unwrap_or_default(), String::new())
-        }
+        Error::SerdeUnknownVariant {
+            variant, expected, ..
+        } => ("YAML_BAD_VALUE", variant.clone(), expected.join(", ")),
+        Error::DuplicateMappingKey { key, .. } => (
+            "YAML_DUPLICATE_KEY",
+            key.clone().unwrap_or_default(),
+            String::new(),
+        ),
         Error::SerdeInvalidType { .. }
         | Error::SerdeInvalidValue { .. }
         | Error::InvalidScalar { .. }
@@ -68,5 +74,8 @@ fn one_line(error: &Error) -> String {
     let text = error.render();
     let first = text.lines().next().unwrap_or_default();
     // The fault has the place already.
-    first.rsplit_once(" at line ").map_or(first, |(what, _)| what).to_owned()
+    first
+        .rsplit_once(" at line ")
+        .map_or(first, |(what, _)| what)
+        .to_owned()
 }

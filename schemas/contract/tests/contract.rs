@@ -1,5 +1,7 @@
 //! The repository's contract as other crates use it.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't set up has failed")]
+
 mod tree;
 
 use mz_contract::{Contract, IdNumber, Mode, Moment, SchemaKey, Scope, parse_date};
@@ -80,13 +82,37 @@ fn sections_topics_and_schemas_fit_together() {
         assert_eq!(section.ix as usize, expected);
         let dataset = &contract.datasets[section.dataset_ix];
         let agreement = &contract.agreements[section.agreement_ix];
-        assert_eq!(section.out_topic, format!("to.{}.{}.{}", agreement.consumer, agreement.purpose, dataset.id));
+        assert_eq!(
+            section.out_topic,
+            format!(
+                "to.{}.{}.{}",
+                agreement.consumer, agreement.purpose, dataset.id
+            )
+        );
         assert!(section.fields.is_sorted());
-        let names = |layout: &Layout| layout.fields().iter().map(|field| field.name.clone()).collect::<Vec<_>>();
-        let kept: Vec<_> = section.fields.iter().map(|&i| dataset.fields[usize::from(i)].name.clone()).collect();
+        let names = |layout: &Layout| {
+            layout
+                .fields()
+                .iter()
+                .map(|field| field.name.clone())
+                .collect::<Vec<_>>()
+        };
+        let kept: Vec<_> = section
+            .fields
+            .iter()
+            .map(|&i| dataset.fields[usize::from(i)].name.clone())
+            .collect();
         assert_eq!(names(&section.projected_layout), kept);
-        assert_eq!(contract.layout_by_id(section.schema_id).map(names), Some(kept));
-        assert!(contract.sections_of(section.dataset_ix).iter().any(|at| contract.section(*at).ix == section.ix));
+        assert_eq!(
+            contract.layout_by_id(section.schema_id).map(names),
+            Some(kept)
+        );
+        assert!(
+            contract
+                .sections_of(section.dataset_ix)
+                .iter()
+                .any(|at| contract.section(*at).ix == section.ix)
+        );
     }
     let section = contract
         .sections()
@@ -94,9 +120,19 @@ fn sections_topics_and_schemas_fit_together() {
         .unwrap();
     assert_eq!(section.scope, Scope::Case);
     assert!(section.disclose_subject && section.disclose_record);
-    assert!(section.projected_avsc.contains("\"police.talent_settlement\""));
-    assert_eq!(section.answers[0].out_topic, "to.police.talent-settlement.answer.insured6of12.v1");
-    let status = contract.sections().find(|s| s.out_topic.starts_with("to.hrss.")).unwrap();
+    assert!(
+        section
+            .projected_avsc
+            .contains("\"police.talent_settlement\"")
+    );
+    assert_eq!(
+        section.answers[0].out_topic,
+        "to.police.talent-settlement.answer.insured6of12.v1"
+    );
+    let status = contract
+        .sections()
+        .find(|s| s.out_topic.starts_with("to.hrss."))
+        .unwrap();
     assert!(!status.disclose_subject && !status.disclose_record);
 }
 
@@ -136,7 +172,9 @@ fn a_record_id_is_one_text_for_one_record() {
     let contract = contract();
     let dataset = contract.dataset("hrss.insurance.status.v1").unwrap();
     let datum = encode(&dataset.layout, &insurance("INSURED", 12)).unwrap();
-    let record = dataset.record_of(&datum, &spans(&dataset.layout, &datum)).unwrap();
+    let record = dataset
+        .record_of(&datum, &spans(&dataset.layout, &datum))
+        .unwrap();
     assert_eq!(record, "11010519491231002X|PENSION");
 
     let right = contract.dataset("realestate.right.v1").unwrap();
@@ -152,7 +190,10 @@ fn a_record_id_is_one_text_for_one_record() {
             Datum::Int(2),
             text("某路1号"),
             symbol("DWELLING_UNIT"),
-            Datum::Decimal { unscaled: 8950, scale: 2 },
+            Datum::Decimal {
+                unscaled: 8950,
+                scale: 2,
+            },
             day("2019-03-01"),
             Datum::Bool(false),
             Datum::Bool(false),
@@ -180,24 +221,47 @@ fn rules_of_the_agreements_hold_for_the_right_events() {
     let opens = |values: &[Datum]| {
         let datum = encode(&dataset.layout, values).unwrap();
         let spans = spans(&dataset.layout, &datum);
-        let subjects: Vec<String> =
-            open.subjects.iter().flat_map(|path| path.read(&datum, &spans).unwrap()).collect();
+        let subjects: Vec<String> = open
+            .subjects
+            .iter()
+            .flat_map(|path| path.read(&datum, &spans).unwrap())
+            .collect();
         (open.when.holds(&datum, &spans, now()).unwrap(), subjects)
     };
-    let (booked, subjects) = opens(&appointment("BOOKED", vec![dependent("440524188001010014"), dependent("34052419800101001X")]));
+    let (booked, subjects) = opens(&appointment(
+        "BOOKED",
+        vec![
+            dependent("440524188001010014"),
+            dependent("34052419800101001X"),
+        ],
+    ));
     assert!(booked);
-    assert_eq!(subjects, ["11010519491231002X", "440524188001010014", "34052419800101001X"]);
+    assert_eq!(
+        subjects,
+        [
+            "11010519491231002X",
+            "440524188001010014",
+            "34052419800101001X"
+        ]
+    );
     assert!(subjects.iter().all(|id| IdNumber::parse(id).is_ok()));
     assert!(!opens(&appointment("CANCELLED", Vec::new())).0);
     let mut other = appointment("BOOKED", Vec::new());
     other[1] = text("passport");
     assert!(!opens(&other).0);
 
-    let section = agreement.sections.iter().find(|section| !section.answers.is_empty()).unwrap();
+    let section = agreement
+        .sections
+        .iter()
+        .find(|section| !section.answers.is_empty())
+        .unwrap();
     let dataset = &contract.datasets[section.dataset_ix];
     for (months, expected) in [(5, false), (6, true), (12, true)] {
         let datum = encode(&dataset.layout, &insurance("INSURED", months)).unwrap();
-        let value = section.answers[0].expr.value(&datum, &spans(&dataset.layout, &datum), now()).unwrap();
+        let value = section.answers[0]
+            .expr
+            .value(&datum, &spans(&dataset.layout, &datum), now())
+            .unwrap();
         assert_eq!(value, mz_contract::Value::Bool(expected));
     }
     let term = parse_date("2026-02-01").unwrap();
@@ -227,7 +291,12 @@ fn the_bureau_hears_only_of_moves_on_its_own_ground() {
             approval.map_or(Datum::Null, text),
         ];
         let datum = encode(&dataset.layout, &values).unwrap();
-        section.filter.as_ref().unwrap().holds(&datum, &spans(&dataset.layout, &datum), now()).unwrap()
+        section
+            .filter
+            .as_ref()
+            .unwrap()
+            .holds(&datum, &spans(&dataset.layout, &datum), now())
+            .unwrap()
     };
     assert!(allowed("MOVED_IN", Some("DGRC2026000001")));
     assert!(allowed("MOVE_PERMITTED", Some("DGRC2026000001")));
@@ -261,9 +330,18 @@ fn a_revoked_key_speaks_for_listed_batches_only() {
         ("insurance", 3, 1, false),
         ("talent", 1, 1, false),
     ] {
-        assert_eq!(key.allows(stream, epoch, batch), allowed, "{stream} {epoch} {batch}");
+        assert_eq!(
+            key.allows(stream, epoch, batch),
+            allowed,
+            "{stream} {epoch} {batch}"
+        );
     }
-    assert!(contract.seal_key("police", "police-seal-1").unwrap().allows("household", 9, 9));
+    assert!(
+        contract
+            .seal_key("police", "police-seal-1")
+            .unwrap()
+            .allows("household", 9, 9)
+    );
     assert!(contract.seal_key("bus", "bus-seal-1").is_some());
     // Keys of others, and keys for something else.
     assert!(contract.seal_key("police", "hrss-seal-1").is_none());

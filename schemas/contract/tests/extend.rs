@@ -92,24 +92,48 @@ fn a_dataset_and_an_agreement_are_files_and_nothing_else() {
     let tree = extended();
     // Lint says the one thing that is left to do, and the command does it.
     let report = lint(tree.root(), Mode::Draft, Lang::Zh);
-    let codes: Vec<_> = report.faults.iter().map(|fault| (fault.code, fault.field.as_str())).collect();
+    let codes: Vec<_> = report
+        .faults
+        .iter()
+        .map(|fault| (fault.code, fault.field.as_str()))
+        .collect();
     assert_eq!(
         codes,
         [
             ("SCHEMA_ID_MISSING", "src.union.member.v1"),
-            ("SCHEMA_ID_MISSING", "to.union.retirement-help.hrss.insurance.status.v1"),
+            (
+                "SCHEMA_ID_MISSING",
+                "to.union.retirement-help.hrss.insurance.status.v1"
+            ),
         ]
     );
     let before = tree.read("schema-ids.yaml");
     let added = allocate_schema_ids(tree.root(), Lang::Zh).unwrap().added;
     assert_eq!(added, [1005, 2005]);
-    assert!(tree.read("schema-ids.yaml").starts_with(&before), "append-only");
-    assert!(allocate_schema_ids(tree.root(), Lang::Zh).unwrap().added.is_empty(), "twice is once");
+    assert!(
+        tree.read("schema-ids.yaml").starts_with(&before),
+        "append-only"
+    );
+    assert!(
+        allocate_schema_ids(tree.root(), Lang::Zh)
+            .unwrap()
+            .added
+            .is_empty(),
+        "twice is once"
+    );
 
     let contract = Contract::load(tree.root(), Mode::Draft).unwrap();
     let dataset = contract.dataset("union.member.v1").unwrap();
-    assert_eq!((dataset.schema_id, dataset.src_topic().as_str()), (1005, "src.union.member.v1"));
-    let section = contract.agreement("union/retirement-help").unwrap().sections.first().unwrap();
+    assert_eq!(
+        (dataset.schema_id, dataset.src_topic().as_str()),
+        (1005, "src.union.member.v1")
+    );
+    let section = contract
+        .agreement("union/retirement-help")
+        .unwrap()
+        .sections
+        .first()
+        .unwrap();
     assert_eq!(section.schema_id, 2005);
     assert_eq!(section.fields, [3, 9, 10]);
     assert!(!section.disclose_subject);
@@ -123,20 +147,48 @@ fn a_dataset_and_an_agreement_are_files_and_nothing_else() {
 fn an_agreement_that_changes_keeps_its_old_records_readable() {
     let tree = extended();
     allocate_schema_ids(tree.root(), Lang::En).unwrap();
-    tree.replace("agreements/union/retirement-help.yaml", "arrearsMonths, employerName]", "arrearsMonths]");
-    assert_eq!(lint(tree.root(), Mode::Draft, Lang::En).faults[0].code, "SCHEMA_ID_MISSING");
-    assert_eq!(allocate_schema_ids(tree.root(), Lang::En).unwrap().added, [2006]);
+    tree.replace(
+        "agreements/union/retirement-help.yaml",
+        "arrearsMonths, employerName]",
+        "arrearsMonths]",
+    );
+    assert_eq!(
+        lint(tree.root(), Mode::Draft, Lang::En).faults[0].code,
+        "SCHEMA_ID_MISSING"
+    );
+    assert_eq!(
+        allocate_schema_ids(tree.root(), Lang::En).unwrap().added,
+        [2006]
+    );
     let contract = Contract::load(tree.root(), Mode::Draft).unwrap();
-    let section = &contract.agreement("union/retirement-help").unwrap().sections[0];
+    let section = &contract
+        .agreement("union/retirement-help")
+        .unwrap()
+        .sections[0];
     assert_eq!(section.schema_id, 2006);
     assert_eq!(contract.layout_by_id(2005).unwrap().fields().len(), 3);
     assert_eq!(contract.layout_by_id(2006).unwrap().fields().len(), 2);
-    let versions: Vec<_> = contract.schema_ids.of_topic(&section.out_topic).map(|entry| entry.id).collect();
+    let versions: Vec<_> = contract
+        .schema_ids
+        .of_topic(&section.out_topic)
+        .map(|entry| entry.id)
+        .collect();
     assert_eq!(versions, [2005, 2006]);
     // Back to what it was: the same schema has the same id.
-    tree.replace("agreements/union/retirement-help.yaml", "arrearsMonths]", "arrearsMonths, employerName]");
+    tree.replace(
+        "agreements/union/retirement-help.yaml",
+        "arrearsMonths]",
+        "arrearsMonths, employerName]",
+    );
     let contract = Contract::load(tree.root(), Mode::Draft).unwrap();
-    assert_eq!(contract.agreement("union/retirement-help").unwrap().sections[0].schema_id, 2005);
+    assert_eq!(
+        contract
+            .agreement("union/retirement-help")
+            .unwrap()
+            .sections[0]
+            .schema_id,
+        2005
+    );
 }
 
 #[test]
@@ -148,16 +200,42 @@ fn a_new_version_beside_the_old_one() {
     tree.write(&format!("{new}.avsc"), &tree.read(&format!("{old}.avsc")));
     // Readable: one more nullable field, one more symbol, a field that may now be null.
     tree.replace(&format!("{new}.avsc"), "    {\"name\": \"seized\"", "    {\"name\": \"floor\", \"type\": [\"null\", \"int\"], \"default\": null},\n    {\"name\": \"seized\"");
-    tree.replace(&format!("{new}.yaml"), "  seized:", "  floor: {zh: 楼层, en: Floor, class: internal}\n  seized:");
-    tree.replace(&format!("{new}.avsc"), "\"HISTORIC\"]", "\"HISTORIC\", \"PENDING\"]");
-    tree.replace(&format!("{new}.yaml"), "      HISTORIC:", "      PENDING: {zh: 办理中, en: Pending}\n      HISTORIC:");
+    tree.replace(
+        &format!("{new}.yaml"),
+        "  seized:",
+        "  floor: {zh: 楼层, en: Floor, class: internal}\n  seized:",
+    );
+    tree.replace(
+        &format!("{new}.avsc"),
+        "\"HISTORIC\"]",
+        "\"HISTORIC\", \"PENDING\"]",
+    );
+    tree.replace(
+        &format!("{new}.yaml"),
+        "      HISTORIC:",
+        "      PENDING: {zh: 办理中, en: Pending}\n      HISTORIC:",
+    );
     allocate_schema_ids(tree.root(), Lang::En).unwrap();
     let contract = Contract::load(tree.root(), Mode::Draft).unwrap();
     assert_eq!(contract.dataset("realestate.right.v2").unwrap().version, 2);
     // Not readable, and said why.
     tree.replace(&format!("{new}.avsc"), "\"ownerCount\"", "\"owners\"");
     tree.replace(&format!("{new}.yaml"), "  ownerCount:", "  owners:");
-    assert!(lint(tree.root(), Mode::Draft, Lang::En).faults.iter().any(|f| f.code == "SCHEMA_INCOMPATIBLE"));
-    tree.replace(&format!("{new}.yaml"), "subject:", "breaking_change: {zh: 改名, en: Renamed by the register}\nsubject:");
-    assert!(!lint(tree.root(), Mode::Draft, Lang::En).faults.iter().any(|f| f.code == "SCHEMA_INCOMPATIBLE"));
+    assert!(
+        lint(tree.root(), Mode::Draft, Lang::En)
+            .faults
+            .iter()
+            .any(|f| f.code == "SCHEMA_INCOMPATIBLE")
+    );
+    tree.replace(
+        &format!("{new}.yaml"),
+        "subject:",
+        "breaking_change: {zh: 改名, en: Renamed by the register}\nsubject:",
+    );
+    assert!(
+        !lint(tree.root(), Mode::Draft, Lang::En)
+            .faults
+            .iter()
+            .any(|f| f.code == "SCHEMA_INCOMPATIBLE")
+    );
 }

@@ -1,5 +1,7 @@
 //! The talent settlement item: what the counter is told for each state of the facts, and by when.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't set up has failed")]
+
 mod tree;
 
 use mz_contract::{Contract, Mode, Moment, Outcome, parse_date};
@@ -10,7 +12,9 @@ fn contract() -> Contract {
 }
 
 fn approval(dependents: usize, valid_until: Json) -> Json {
-    let dependents: Vec<_> = (0..dependents).map(|n| json!({"idNo": n.to_string(), "name": "x", "relation": "SON"})).collect();
+    let dependents: Vec<_> = (0..dependents)
+        .map(|n| json!({"idNo": n.to_string(), "name": "x", "relation": "SON"}))
+        .collect();
     json!({"fields": {"status": "APPROVED", "dependents": dependents, "validUntil": valid_until}, "answers": {}})
 }
 
@@ -29,7 +33,10 @@ fn facts() -> Json {
 
 fn decide(facts: &Json) -> Outcome {
     let now = Moment::on(parse_date("2026-11-23").unwrap());
-    contract().item("talent-settlement").unwrap().decide(facts, now)
+    contract()
+        .item("talent-settlement")
+        .unwrap()
+        .decide(facts, now)
 }
 
 fn with(name: &str, fact: Json) -> Json {
@@ -40,7 +47,11 @@ fn with(name: &str, fact: Json) -> Json {
 
 fn assert_outcome(facts: &Json, kind: &str, days: u32, reasons: &[&str]) {
     let outcome = decide(facts);
-    assert_eq!((outcome.kind.as_str(), outcome.working_days), (kind, days), "{outcome:?}");
+    assert_eq!(
+        (outcome.kind.as_str(), outcome.working_days),
+        (kind, days),
+        "{outcome:?}"
+    );
     assert_eq!(outcome.reasons, reasons);
     let contract = contract();
     for reason in reasons {
@@ -55,7 +66,10 @@ fn alone_and_approved_is_settled_in_the_same_visit() {
 
 #[test]
 fn dependents_take_five_working_days() {
-    let facts = with("approval", present(json!([approval(2, json!("2027-01-01"))])));
+    let facts = with(
+        "approval",
+        present(json!([approval(2, json!("2027-01-01"))])),
+    );
     assert_outcome(&facts, "within_term", 5, &["SETTLEMENT_WITH_DEPENDENTS"]);
 }
 
@@ -64,12 +78,23 @@ fn no_property_means_choosing_the_address_and_never_refusal() {
     for property in [
         json!({"state": "none", "rows": []}),
         // Seized, historic or a shop: no home to register at.
-        present(json!([{"fields": {"status": "CURRENT", "seized": true, "plannedUse": "DWELLING_UNIT"}}])),
-        present(json!([{"fields": {"status": "HISTORIC", "seized": false, "plannedUse": "DWELLING_UNIT"}}])),
-        present(json!([{"fields": {"status": "CURRENT", "seized": false, "plannedUse": "COMMERCIAL"}}])),
+        present(
+            json!([{"fields": {"status": "CURRENT", "seized": true, "plannedUse": "DWELLING_UNIT"}}]),
+        ),
+        present(
+            json!([{"fields": {"status": "HISTORIC", "seized": false, "plannedUse": "DWELLING_UNIT"}}]),
+        ),
+        present(
+            json!([{"fields": {"status": "CURRENT", "seized": false, "plannedUse": "COMMERCIAL"}}]),
+        ),
     ] {
         let facts = with("property", property);
-        assert_outcome(&facts, "same_visit", 0, &["SETTLEMENT_SAME_VISIT", "SETTLEMENT_CHOOSE_ADDRESS"]);
+        assert_outcome(
+            &facts,
+            "same_visit",
+            0,
+            &["SETTLEMENT_SAME_VISIT", "SETTLEMENT_CHOOSE_ADDRESS"],
+        );
     }
 }
 
@@ -78,36 +103,86 @@ fn without_a_valid_approval_it_says_where_to_get_one() {
     let expired = present(json!([approval(0, json!("2026-11-22"))]));
     let revoked = present(json!([{"fields": {"status": "REVOKED", "dependents": []}}]));
     for fact in [json!({"state": "none", "rows": []}), expired, revoked] {
-        assert_outcome(&with("approval", fact), "not_eligible", 0, &["SETTLEMENT_NO_APPROVAL"]);
+        assert_outcome(
+            &with("approval", fact),
+            "not_eligible",
+            0,
+            &["SETTLEMENT_NO_APPROVAL"],
+        );
     }
     // Its last day counts.
-    assert_eq!(decide(&with("approval", present(json!([approval(0, json!("2026-11-23"))])))).kind, "same_visit");
+    assert_eq!(
+        decide(&with(
+            "approval",
+            present(json!([approval(0, json!("2026-11-23"))]))
+        ))
+        .kind,
+        "same_visit"
+    );
 }
 
 #[test]
 fn a_source_that_is_away_is_said_and_asks_for_no_paper() {
     let away = json!({"state": "source_unavailable"});
-    assert_outcome(&with("approval", away.clone()), "accepted", 5, &["SETTLEMENT_APPROVAL_UNAVAILABLE"]);
-    assert_outcome(&with("property", away.clone()), "same_visit", 0, &["SETTLEMENT_SAME_VISIT", "SETTLEMENT_PROPERTY_UNAVAILABLE"]);
-    assert_outcome(&with("insurance", away.clone()), "same_visit", 0, &["SETTLEMENT_SAME_VISIT", "SETTLEMENT_INSURANCE_UNAVAILABLE"]);
-    assert_outcome(&with("household", away), "same_visit", 0, &["SETTLEMENT_SAME_VISIT", "SETTLEMENT_HOUSEHOLD_UNAVAILABLE"]);
+    assert_outcome(
+        &with("approval", away.clone()),
+        "accepted",
+        5,
+        &["SETTLEMENT_APPROVAL_UNAVAILABLE"],
+    );
+    assert_outcome(
+        &with("property", away.clone()),
+        "same_visit",
+        0,
+        &["SETTLEMENT_SAME_VISIT", "SETTLEMENT_PROPERTY_UNAVAILABLE"],
+    );
+    assert_outcome(
+        &with("insurance", away.clone()),
+        "same_visit",
+        0,
+        &["SETTLEMENT_SAME_VISIT", "SETTLEMENT_INSURANCE_UNAVAILABLE"],
+    );
+    assert_outcome(
+        &with("household", away),
+        "same_visit",
+        0,
+        &["SETTLEMENT_SAME_VISIT", "SETTLEMENT_HOUSEHOLD_UNAVAILABLE"],
+    );
     // Silence is not absence.
     let outcome = decide(&json!({}));
     assert_eq!(outcome.kind, "accepted");
-    assert!(!outcome.reasons.iter().any(|code| code == "SETTLEMENT_NO_APPROVAL"));
+    assert!(
+        !outcome
+            .reasons
+            .iter()
+            .any(|code| code == "SETTLEMENT_NO_APPROVAL")
+    );
 }
 
 #[test]
 fn a_suspended_agreement_is_the_departments_problem() {
     let barred = json!({"state": "not_permitted"});
-    assert_eq!(decide(&with("approval", barred.clone())).reasons[0], "SETTLEMENT_APPROVAL_NOT_PERMITTED");
-    assert_outcome(&with("property", barred), "same_visit", 0, &["SETTLEMENT_SAME_VISIT", "SETTLEMENT_FACT_NOT_PERMITTED"]);
+    assert_eq!(
+        decide(&with("approval", barred.clone())).reasons[0],
+        "SETTLEMENT_APPROVAL_NOT_PERMITTED"
+    );
+    assert_outcome(
+        &with("property", barred),
+        "same_visit",
+        0,
+        &["SETTLEMENT_SAME_VISIT", "SETTLEMENT_FACT_NOT_PERMITTED"],
+    );
 }
 
 #[test]
 fn insurance_that_stopped_shows() {
     let stopped = present(json!([{"fields": {"status": "SUSPENDED", "type": "PENSION"}}]));
-    assert_outcome(&with("insurance", stopped), "same_visit", 0, &["SETTLEMENT_SAME_VISIT", "SETTLEMENT_NOT_INSURED"]);
+    assert_outcome(
+        &with("insurance", stopped),
+        "same_visit",
+        0,
+        &["SETTLEMENT_SAME_VISIT", "SETTLEMENT_NOT_INSURED"],
+    );
 }
 
 #[test]
@@ -122,7 +197,10 @@ fn malformed_facts_are_never_a_yes() {
         present(json!({"status": "APPROVED"})),
     ] {
         let outcome = decide(&with("approval", approval));
-        assert!(matches!(outcome.kind.as_str(), "accepted" | "not_eligible"), "{outcome:?}");
+        assert!(
+            matches!(outcome.kind.as_str(), "accepted" | "not_eligible"),
+            "{outcome:?}"
+        );
     }
 }
 
@@ -145,7 +223,11 @@ fn what_is_due_skips_holidays_and_counts_make_up_days() {
         ("2026-02-13", 5, "2026-02-27"),
         ("2026-02-13", 6, "2026-02-28"),
     ] {
-        assert_eq!(due(from, days).day, parse_date(expected).unwrap(), "{from} + {days}");
+        assert_eq!(
+            due(from, days).day,
+            parse_date(expected).unwrap(),
+            "{from} + {days}"
+        );
     }
     // Nobody has verified the year yet, and the next one is not there: said, not hidden.
     assert!(!due("2026-11-23", 5).certain);

@@ -13,7 +13,10 @@ fn the_committed_matrix_is_what_the_contract_says() {
         std::fs::write(&path, &page).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == page, "POLICY.md is out of date: run the test with MIANZHENG_BLESS=1 and review the diff");
+    assert!(
+        committed == page,
+        "POLICY.md is out of date: run the test with MIANZHENG_BLESS=1 and review the diff"
+    );
 }
 
 /// What design and law ask for, stated once more by hand, so that a change of the data that opens
@@ -26,25 +29,49 @@ fn nobody_sees_more_than_was_agreed() {
         .sections()
         .map(|section| {
             let dataset = &contract.datasets[section.dataset_ix];
-            let fields = section.fields.iter().map(|&i| dataset.fields[usize::from(i)].name.clone()).collect();
-            (contract.agreements[section.agreement_ix].id.clone(), dataset.id.clone(), fields)
+            let fields = section
+                .fields
+                .iter()
+                .map(|&i| dataset.fields[usize::from(i)].name.clone())
+                .collect();
+            (
+                contract.agreements[section.agreement_ix].id.clone(),
+                dataset.id.clone(),
+                fields,
+            )
         })
         .collect();
     seen.sort();
     let row = |agreement: &str, dataset: &str, fields: &str| {
-        (agreement.to_owned(), dataset.to_owned(), fields.split(' ').map(str::to_owned).collect::<Vec<_>>())
+        (
+            agreement.to_owned(),
+            dataset.to_owned(),
+            fields.split(' ').map(str::to_owned).collect::<Vec<_>>(),
+        )
     };
     assert_eq!(
         seen,
         vec![
-            row("hrss/talent-status", "police.household.v1", "change movedOn approvalId"),
-            row("police/talent-settlement", "hrss.insurance.status.v1", "idNo type status monthsTotal asOf"),
+            row(
+                "hrss/talent-status",
+                "police.household.v1",
+                "change movedOn approvalId"
+            ),
+            row(
+                "police/talent-settlement",
+                "hrss.insurance.status.v1",
+                "idNo type status monthsTotal asOf"
+            ),
             row(
                 "police/talent-settlement",
                 "hrss.talent.approval.v1",
                 "idNo name approvalId category dependents validUntil status"
             ),
-            row("police/talent-settlement", "police.household.v1", "idNo region change movedOn"),
+            row(
+                "police/talent-settlement",
+                "police.household.v1",
+                "idNo region change movedOn"
+            ),
             row(
                 "police/talent-settlement",
                 "realestate.right.v1",

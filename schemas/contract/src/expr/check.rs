@@ -9,19 +9,37 @@ use crate::value::{Decimal, Value, days_of, parse_date};
 
 pub(super) fn compile(source: &str, names: &dyn Names) -> Result<(Node, Ty, Vec<u16>), ExprFault> {
     if source.len() > MAX_SOURCE_BYTES {
-        return Err(ExprFault::new("EXPR_TOO_LARGE", format!("{} > {MAX_SOURCE_BYTES} bytes", source.len())));
+        return Err(ExprFault::new(
+            "EXPR_TOO_LARGE",
+            format!("{} > {MAX_SOURCE_BYTES} bytes", source.len()),
+        ));
     }
     // Brackets are counted first: the parser recurses before its own limit is looked at.
-    let depth = source.bytes().filter(|b| matches!(b, b'(' | b'[' | b'{' | b'!' | b'-' | b'?')).count();
+    let depth = source
+        .bytes()
+        .filter(|b| matches!(b, b'(' | b'[' | b'{' | b'!' | b'-' | b'?'))
+        .count();
     if depth > MAX_NODES {
-        return Err(ExprFault::new("EXPR_TOO_LARGE", format!("{depth} > {MAX_NODES}")));
+        return Err(ExprFault::new(
+            "EXPR_TOO_LARGE",
+            format!("{depth} > {MAX_NODES}"),
+        ));
     }
-    let parsed = Parser::new().max_recursion_depth(MAX_DEPTH).parse(source).map_err(|errors| {
-        let first = errors.errors.first();
-        let what = first.map_or_else(String::new, |e| format!("{}:{} {}", e.pos.0, e.pos.1 + 1, e.msg));
-        ExprFault::new("EXPR_SYNTAX", what)
-    })?;
-    let mut checker = Checker { names, slots: Vec::new(), nodes: 0 };
+    let parsed = Parser::new()
+        .max_recursion_depth(MAX_DEPTH)
+        .parse(source)
+        .map_err(|errors| {
+            let first = errors.errors.first();
+            let what = first.map_or_else(String::new, |e| {
+                format!("{}:{} {}", e.pos.0, e.pos.1 + 1, e.msg)
+            });
+            ExprFault::new("EXPR_SYNTAX", what)
+        })?;
+    let mut checker = Checker {
+        names,
+        slots: Vec::new(),
+        nodes: 0,
+    };
     let (node, ty) = checker.check(&parsed, 0)?;
     checker.slots.sort_unstable();
     checker.slots.dedup();
@@ -91,19 +109,30 @@ impl Checker<'_> {
                 "size" if call.args.is_empty() => return self.size(target, depth),
                 _ => return Err(not_allowed(format!(".{name}()"))),
             };
-            let [part] = call.args.as_slice() else { return Err(wrong_type(format!(".{name}()"))) };
+            let [part] = call.args.as_slice() else {
+                return Err(wrong_type(format!(".{name}()")));
+            };
             let left = self.of_kind(target, depth, Kind::Str, name)?;
             let right = self.of_kind(part, depth, Kind::Str, name)?;
-            return Ok((Node::Text(test, Box::new(left), Box::new(right)), Ty::plain(Kind::Bool)));
+            return Ok((
+                Node::Text(test, Box::new(left), Box::new(right)),
+                Ty::plain(Kind::Bool),
+            ));
         }
         match (name, call.args.as_slice()) {
             (operators::LOGICAL_AND, [left, right]) => {
                 let (left, right) = (self.truth(left, depth)?, self.truth(right, depth)?);
-                Ok((Node::And(Box::new(left), Box::new(right)), Ty::plain(Kind::Bool)))
+                Ok((
+                    Node::And(Box::new(left), Box::new(right)),
+                    Ty::plain(Kind::Bool),
+                ))
             }
             (operators::LOGICAL_OR, [left, right]) => {
                 let (left, right) = (self.truth(left, depth)?, self.truth(right, depth)?);
-                Ok((Node::Or(Box::new(left), Box::new(right)), Ty::plain(Kind::Bool)))
+                Ok((
+                    Node::Or(Box::new(left), Box::new(right)),
+                    Ty::plain(Kind::Bool),
+                ))
             }
             (operators::LOGICAL_NOT, [inner]) => {
                 let inner = self.truth(inner, depth)?;
@@ -114,20 +143,37 @@ impl Checker<'_> {
                 let (yes, yes_ty) = self.check(yes, depth)?;
                 let (no, no_ty) = self.check(no, depth)?;
                 let ty = if yes_ty.kind() == no_ty.kind() && yes_ty.symbols == no_ty.symbols {
-                    if no_ty.nullable() { yes_ty.or_null() } else { yes_ty }
+                    if no_ty.nullable() {
+                        yes_ty.or_null()
+                    } else {
+                        yes_ty
+                    }
                 } else {
                     return Err(wrong_type("?:"));
                 };
-                Ok((Node::Choose(Box::new(test), Box::new(yes), Box::new(no)), ty))
+                Ok((
+                    Node::Choose(Box::new(test), Box::new(yes), Box::new(no)),
+                    ty,
+                ))
             }
             (operators::EQUALS, [left, right]) => self.compare(Compare::Equal, left, right, depth),
-            (operators::NOT_EQUALS, [left, right]) => self.compare(Compare::NotEqual, left, right, depth),
+            (operators::NOT_EQUALS, [left, right]) => {
+                self.compare(Compare::NotEqual, left, right, depth)
+            }
             (operators::LESS, [left, right]) => self.compare(Compare::Less, left, right, depth),
-            (operators::LESS_EQUALS, [left, right]) => self.compare(Compare::LessOrEqual, left, right, depth),
-            (operators::GREATER, [left, right]) => self.compare(Compare::Greater, left, right, depth),
-            (operators::GREATER_EQUALS, [left, right]) => self.compare(Compare::GreaterOrEqual, left, right, depth),
+            (operators::LESS_EQUALS, [left, right]) => {
+                self.compare(Compare::LessOrEqual, left, right, depth)
+            }
+            (operators::GREATER, [left, right]) => {
+                self.compare(Compare::Greater, left, right, depth)
+            }
+            (operators::GREATER_EQUALS, [left, right]) => {
+                self.compare(Compare::GreaterOrEqual, left, right, depth)
+            }
             (operators::ADD, [left, right]) => self.arith(Arith::Add, left, right, depth),
-            (operators::SUBSTRACT, [left, right]) => self.arith(Arith::Subtract, left, right, depth),
+            (operators::SUBSTRACT, [left, right]) => {
+                self.arith(Arith::Subtract, left, right, depth)
+            }
             (operators::MULTIPLY, [left, right]) => self.arith(Arith::Multiply, left, right, depth),
             (operators::DIVIDE, [left, right]) => self.arith(Arith::Divide, left, right, depth),
             (operators::MODULO, [left, right]) => self.arith(Arith::Remainder, left, right, depth),
@@ -148,7 +194,10 @@ impl Checker<'_> {
             ("months_between", [from, to]) => {
                 let from = self.of_kind(from, depth, Kind::Date, name)?;
                 let to = self.of_kind(to, depth, Kind::Date, name)?;
-                Ok((Node::MonthsBetween(Box::new(from), Box::new(to)), Ty::plain(Kind::Int)))
+                Ok((
+                    Node::MonthsBetween(Box::new(from), Box::new(to)),
+                    Ty::plain(Kind::Int),
+                ))
             }
             ("size" | "date" | "months_between", _) => Err(wrong_type(format!("{name}()"))),
             _ => Err(not_allowed(format!("{name}()"))),
@@ -159,7 +208,13 @@ impl Checker<'_> {
         self.of_kind(expression, depth, Kind::Bool, "&& || ! ?:")
     }
 
-    fn of_kind(&mut self, expression: &Expression, depth: u16, kind: Kind, what: &str) -> Result<Node, ExprFault> {
+    fn of_kind(
+        &mut self,
+        expression: &Expression,
+        depth: u16,
+        kind: Kind,
+        what: &str,
+    ) -> Result<Node, ExprFault> {
         let (node, ty) = self.check(expression, depth)?;
         if ty.kind() == kind {
             return Ok(node);
@@ -169,7 +224,11 @@ impl Checker<'_> {
             (Node::Constant(Value::Str(text)), Kind::Date) => date_constant(&text)
                 .map(Node::Constant)
                 .ok_or_else(|| wrong_type(format!("{text:?} ≠ YYYY-MM-DD"))),
-            _ => Err(wrong_type(format!("{what}: {} ≠ {}", ty.kind().as_str(), kind.as_str()))),
+            _ => Err(wrong_type(format!(
+                "{what}: {} ≠ {}",
+                ty.kind().as_str(),
+                kind.as_str()
+            ))),
         }
     }
 
@@ -181,31 +240,64 @@ impl Checker<'_> {
         }
     }
 
-    fn arith(&mut self, arith: Arith, left: &Expression, right: &Expression, depth: u16) -> Checked {
+    fn arith(
+        &mut self,
+        arith: Arith,
+        left: &Expression,
+        right: &Expression,
+        depth: u16,
+    ) -> Checked {
         let (left, left_ty) = self.check(left, depth)?;
         let (right, right_ty) = self.check(right, depth)?;
         let kind = left_ty.kind();
         if kind != right_ty.kind() || !matches!(kind, Kind::Int | Kind::Double) {
-            return Err(wrong_type(format!("{} {arith:?} {}", kind.as_str(), right_ty.kind().as_str())));
+            return Err(wrong_type(format!(
+                "{} {arith:?} {}",
+                kind.as_str(),
+                right_ty.kind().as_str()
+            )));
         }
-        Ok((Node::Arith(arith, Box::new(left), Box::new(right)), Ty::plain(kind)))
+        Ok((
+            Node::Arith(arith, Box::new(left), Box::new(right)),
+            Ty::plain(kind),
+        ))
     }
 
-    fn compare(&mut self, compare: Compare, left: &Expression, right: &Expression, depth: u16) -> Checked {
+    fn compare(
+        &mut self,
+        compare: Compare,
+        left: &Expression,
+        right: &Expression,
+        depth: u16,
+    ) -> Checked {
         let (left, left_ty) = self.check(left, depth)?;
         let (right, right_ty) = self.check(right, depth)?;
         let (left, right) = agree(left, &left_ty, right, &right_ty)?;
         if !matches!(compare, Compare::Equal | Compare::NotEqual) {
-            let ordered = |ty: &Ty| !matches!(ty.kind(), Kind::Bool | Kind::Enum | Kind::Null | Kind::Many | Kind::Opaque);
+            let ordered = |ty: &Ty| {
+                !matches!(
+                    ty.kind(),
+                    Kind::Bool | Kind::Enum | Kind::Null | Kind::Many | Kind::Opaque
+                )
+            };
             if !ordered(&left_ty) || !ordered(&right_ty) {
-                return Err(wrong_type(format!("{} < {}", left_ty.kind().as_str(), right_ty.kind().as_str())));
+                return Err(wrong_type(format!(
+                    "{} < {}",
+                    left_ty.kind().as_str(),
+                    right_ty.kind().as_str()
+                )));
             }
         }
-        Ok((Node::Compare(compare, Box::new(left), Box::new(right)), Ty::plain(Kind::Bool)))
+        Ok((
+            Node::Compare(compare, Box::new(left), Box::new(right)),
+            Ty::plain(Kind::Bool),
+        ))
     }
 
     fn one_of(&mut self, value: &Expression, list: &Expression, depth: u16) -> Checked {
-        let Expr::List(list) = &list.expr else { return Err(not_allowed("in …")) };
+        let Expr::List(list) = &list.expr else {
+            return Err(not_allowed("in …"));
+        };
         if !list.optional_indices.is_empty() {
             return Err(not_allowed("[?…]"));
         }
@@ -228,37 +320,59 @@ impl Checker<'_> {
 
 /// Makes two sides comparable: a literal takes the type of the other side.
 fn agree(left: Node, left_ty: &Ty, right: Node, right_ty: &Ty) -> Result<(Node, Node), ExprFault> {
-    let mismatch = || wrong_type(format!("{} ≠ {}", left_ty.kind().as_str(), right_ty.kind().as_str()));
+    let mismatch = || {
+        wrong_type(format!(
+            "{} ≠ {}",
+            left_ty.kind().as_str(),
+            right_ty.kind().as_str()
+        ))
+    };
     match (left_ty.kind(), right_ty.kind()) {
         (_, Kind::Null) | (Kind::Null, _) => {
             // Comparing what is never null with null is always the same: a mistake.
-            let other = if left_ty.kind() == Kind::Null { right_ty } else { left_ty };
-            if other.nullable() { Ok((left, right)) } else { Err(mismatch()) }
+            let other = if left_ty.kind() == Kind::Null {
+                right_ty
+            } else {
+                left_ty
+            };
+            if other.nullable() {
+                Ok((left, right))
+            } else {
+                Err(mismatch())
+            }
         }
         (Kind::Many | Kind::Opaque, _) | (_, Kind::Many | Kind::Opaque) => Err(mismatch()),
         (Kind::Enum, Kind::Enum) if left_ty.symbols != right_ty.symbols => Err(mismatch()),
         (Kind::Int, Kind::Double) | (Kind::Double, Kind::Int) => Ok((left, right)),
         (a, b) if a == b => Ok((left, right)),
-        (wanted, _) if matches!(right, Node::Constant(_)) => match convert(right, wanted, left_ty)? {
+        (wanted, _) if matches!(right, Node::Constant(_)) => match convert(right, wanted, left_ty)?
+        {
             Some(right) => Ok((left, right)),
             None => Err(mismatch()),
         },
-        (_, wanted) if matches!(left, Node::Constant(_)) => match convert(left, wanted, right_ty)? {
-            Some(left) => Ok((left, right)),
-            None => Err(mismatch()),
-        },
+        (_, wanted) if matches!(left, Node::Constant(_)) => {
+            match convert(left, wanted, right_ty)? {
+                Some(left) => Ok((left, right)),
+                None => Err(mismatch()),
+            }
+        }
         _ => Err(mismatch()),
     }
 }
 
 fn convert(constant: Node, wanted: Kind, ty: &Ty) -> Result<Option<Node>, ExprFault> {
-    let Node::Constant(value) = constant else { return Ok(None) };
+    let Node::Constant(value) = constant else {
+        return Ok(None);
+    };
     let value = match (wanted, value) {
         (Kind::Enum, Value::Str(text)) => {
             let index = ty.symbols.iter().position(|symbol| *symbol == *text);
             let index = index.and_then(|index| u32::try_from(index).ok());
             Value::Symbol(index.ok_or_else(|| {
-                ExprFault::new("EXPR_SYMBOL", format!("{text:?}; {}", ty.symbols.join(", ")))
+                ExprFault::new(
+                    "EXPR_SYMBOL",
+                    format!("{text:?}; {}", ty.symbols.join(", ")),
+                )
             })?)
         }
         (Kind::Date, Value::Str(text)) => {
@@ -267,7 +381,10 @@ fn convert(constant: Node, wanted: Kind, ty: &Ty) -> Result<Option<Node>, ExprFa
         (Kind::Timestamp, Value::Str(text)) => chrono::DateTime::parse_from_rfc3339(&text)
             .map(|moment| Value::Timestamp(moment.timestamp_millis()))
             .map_err(|_| wrong_type(format!("{text:?} ≠ RFC 3339")))?,
-        (Kind::Decimal, Value::Int(int)) => Value::Decimal(Decimal { unscaled: int.into(), scale: 0 }),
+        (Kind::Decimal, Value::Int(int)) => Value::Decimal(Decimal {
+            unscaled: int.into(),
+            scale: 0,
+        }),
         // `{}` prints the shortest digits that read back as the same double: what the author typed.
         (Kind::Decimal, Value::Double(double)) => match Decimal::parse(&format!("{double}")) {
             Some(decimal) => Value::Decimal(decimal),
@@ -296,5 +413,8 @@ fn constant(literal: &LiteralValue) -> Checked {
         LiteralValue::Bytes(_) => return Err(not_allowed("b\"…\"")),
     };
     let ty = Ty::plain(kind);
-    Ok((Node::Constant(value), if kind == Kind::Null { ty.or_null() } else { ty }))
+    Ok((
+        Node::Constant(value),
+        if kind == Kind::Null { ty.or_null() } else { ty },
+    ))
 }

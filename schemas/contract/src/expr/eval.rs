@@ -37,7 +37,11 @@ impl EvalError {
     }
 }
 
-pub(super) fn eval<'a, I: Input>(node: &'a Node, input: &'a I, now: Moment) -> Result<Value<'a>, EvalError> {
+pub(super) fn eval<'a, I: Input>(
+    node: &'a Node,
+    input: &'a I,
+    now: Moment,
+) -> Result<Value<'a>, EvalError> {
     Ok(match node {
         Node::Constant(value) => borrow(value),
         Node::Slot(slot) => input.read(*slot)?,
@@ -46,12 +50,18 @@ pub(super) fn eval<'a, I: Input>(node: &'a Node, input: &'a I, now: Moment) -> R
         Node::And(left, right) => Value::Bool(both(node, left, right, input, now)?),
         Node::Or(left, right) => Value::Bool(both(node, left, right, input, now)?),
         Node::Choose(test, yes, no) => {
-            let chosen = if truth(eval(test, input, now))? { yes } else { no };
+            let chosen = if truth(eval(test, input, now))? {
+                yes
+            } else {
+                no
+            };
             eval(chosen, input, now)?
         }
-        Node::Compare(compare, left, right) => {
-            Value::Bool(compare_values(*compare, &eval(left, input, now)?, &eval(right, input, now)?)?)
-        }
+        Node::Compare(compare, left, right) => Value::Bool(compare_values(
+            *compare,
+            &eval(left, input, now)?,
+            &eval(right, input, now)?,
+        )?),
         Node::OneOf(inner, list) => {
             let value = eval(inner, input, now)?;
             Value::Bool(list.iter().any(|member| equal(&value, member)))
@@ -62,22 +72,30 @@ pub(super) fn eval<'a, I: Input>(node: &'a Node, input: &'a I, now: Moment) -> R
             Value::Null => return Err(EvalError::Null),
             _ => return Err(EvalError::Type),
         },
-        Node::Arith(arith, left, right) => calculate(*arith, &eval(left, input, now)?, &eval(right, input, now)?)?,
+        Node::Arith(arith, left, right) => {
+            calculate(*arith, &eval(left, input, now)?, &eval(right, input, now)?)?
+        }
         Node::Size(inner) => match eval(inner, input, now)? {
-            Value::Size(size) => Value::Int(i64::try_from(size).map_err(|_| EvalError::Arithmetic)?),
-            Value::Str(text) => Value::Int(i64::try_from(text.chars().count()).map_err(|_| EvalError::Arithmetic)?),
+            Value::Size(size) => {
+                Value::Int(i64::try_from(size).map_err(|_| EvalError::Arithmetic)?)
+            }
+            Value::Str(text) => {
+                Value::Int(i64::try_from(text.chars().count()).map_err(|_| EvalError::Arithmetic)?)
+            }
             Value::Null => return Err(EvalError::Null),
             _ => return Err(EvalError::Type),
         },
-        Node::Text(test, left, right) => match (eval(left, input, now)?, eval(right, input, now)?) {
-            (Value::Str(text), Value::Str(part)) => Value::Bool(match test {
-                TextTest::StartsWith => text.starts_with(&*part),
-                TextTest::EndsWith => text.ends_with(&*part),
-                TextTest::Contains => text.contains(&*part),
-            }),
-            (Value::Null, _) | (_, Value::Null) => return Err(EvalError::Null),
-            _ => return Err(EvalError::Type),
-        },
+        Node::Text(test, left, right) => {
+            match (eval(left, input, now)?, eval(right, input, now)?) {
+                (Value::Str(text), Value::Str(part)) => Value::Bool(match test {
+                    TextTest::StartsWith => text.starts_with(&*part),
+                    TextTest::EndsWith => text.ends_with(&*part),
+                    TextTest::Contains => text.contains(&*part),
+                }),
+                (Value::Null, _) | (_, Value::Null) => return Err(EvalError::Null),
+                _ => return Err(EvalError::Type),
+            }
+        }
         Node::MonthsBetween(from, to) => match (eval(from, input, now)?, eval(to, input, now)?) {
             (Value::Date(from), Value::Date(to)) => {
                 Value::Int(months_between(from, to).ok_or(EvalError::Arithmetic)?)
@@ -89,7 +107,13 @@ pub(super) fn eval<'a, I: Input>(node: &'a Node, input: &'a I, now: Moment) -> R
 }
 
 /// `&&` and `||` absorb an error on one side when the other side decides (CEL, "Logical Operators").
-fn both<I: Input>(node: &Node, left: &Node, right: &Node, input: &I, now: Moment) -> Result<bool, EvalError> {
+fn both<I: Input>(
+    node: &Node,
+    left: &Node,
+    right: &Node,
+    input: &I,
+    now: Moment,
+) -> Result<bool, EvalError> {
     let decisive = matches!(node, Node::Or(..));
     let first = truth(eval(left, input, now));
     if first == Ok(decisive) {
@@ -126,7 +150,11 @@ fn equal(left: &Value<'_>, right: &Value<'_>) -> bool {
     }
 }
 
-fn compare_values(compare: Compare, left: &Value<'_>, right: &Value<'_>) -> Result<bool, EvalError> {
+fn compare_values(
+    compare: Compare,
+    left: &Value<'_>,
+    right: &Value<'_>,
+) -> Result<bool, EvalError> {
     match compare {
         Compare::Equal => return Ok(equal(left, right)),
         Compare::NotEqual => return Ok(!equal(left, right)),
@@ -134,7 +162,9 @@ fn compare_values(compare: Compare, left: &Value<'_>, right: &Value<'_>) -> Resu
     }
     let order = match (left, right) {
         (Value::Null, _) | (_, Value::Null) => return Err(EvalError::Null),
-        (Value::Int(a), Value::Int(b)) | (Value::Timestamp(a), Value::Timestamp(b)) => Some(a.cmp(b)),
+        (Value::Int(a), Value::Int(b)) | (Value::Timestamp(a), Value::Timestamp(b)) => {
+            Some(a.cmp(b))
+        }
         (Value::Double(a), Value::Double(b)) => a.partial_cmp(b),
         (Value::Int(a), Value::Double(b)) => compare_mixed(*a, *b),
         (Value::Double(a), Value::Int(b)) => compare_mixed(*b, *a).map(Ordering::reverse),
@@ -153,9 +183,8 @@ fn compare_values(compare: Compare, left: &Value<'_>, right: &Value<'_>) -> Resu
     }))
 }
 
-/// An int against a double without losing the int's low bits.
-#[expect(clippy::cast_possible_truncation, reason = "the double was found to be within the range of i64")]
-#[expect(clippy::cast_precision_loss, reason = "2^63 is exact as a double")]
+/// An int against a double without losing the int's low bits: 2^63 is exact as a double, and a double
+/// within it converts without loss once its fraction is off.
 fn compare_mixed(int: i64, double: f64) -> Option<Ordering> {
     const EDGE: f64 = 9_223_372_036_854_775_808.0;
     if double.is_nan() {
@@ -168,10 +197,17 @@ fn compare_mixed(int: i64, double: f64) -> Option<Ordering> {
         return Some(Ordering::Greater);
     }
     let whole = double.trunc();
-    Some(int.cmp(&(whole as i64)).then_with(|| 0.0.partial_cmp(&(double - whole)).unwrap_or(Ordering::Equal)))
+    Some(int.cmp(&(whole as i64)).then_with(|| {
+        0.0.partial_cmp(&(double - whole))
+            .unwrap_or(Ordering::Equal)
+    }))
 }
 
-fn calculate(arith: Arith, left: &Value<'_>, right: &Value<'_>) -> Result<Value<'static>, EvalError> {
+fn calculate(
+    arith: Arith,
+    left: &Value<'_>,
+    right: &Value<'_>,
+) -> Result<Value<'static>, EvalError> {
     match (left, right) {
         (Value::Int(a), Value::Int(b)) => {
             let result = match arith {

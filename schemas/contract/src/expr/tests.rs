@@ -34,7 +34,10 @@ struct Event {
 fn event(b: bool, i: i64, d: f64, s: &str, e: &str, ni: Option<i64>) -> Event {
     let layout = Layout::compile(AVSC.as_bytes()).unwrap();
     let item = |x: &str| {
-        Datum::Record(vec![("x".to_owned(), Datum::Str(x.to_owned())), ("y".to_owned(), Datum::Int(3))])
+        Datum::Record(vec![
+            ("x".to_owned(), Datum::Str(x.to_owned())),
+            ("y".to_owned(), Datum::Int(3)),
+        ])
     };
     let values = [
         Datum::Bool(b),
@@ -44,7 +47,10 @@ fn event(b: bool, i: i64, d: f64, s: &str, e: &str, ni: Option<i64>) -> Event {
         Datum::Enum(e.to_owned()),
         Datum::Date(crate::value::days_of(parse_date("2026-05-31").unwrap())),
         Datum::TimestampMillis(1_780_000_000_000),
-        Datum::Decimal { unscaled: 8950, scale: 2 },
+        Datum::Decimal {
+            unscaled: 8950,
+            scale: 2,
+        },
         Datum::Array(vec![item("p"), item("q")]),
         ni.map_or(Datum::Null, Datum::Int),
         Datum::Null,
@@ -65,7 +71,11 @@ fn event(b: bool, i: i64, d: f64, s: &str, e: &str, ni: Option<i64>) -> Event {
             symbols: Vec::new(),
         })
         .collect();
-    Event { fields, datum, spans }
+    Event {
+        fields,
+        datum,
+        spans,
+    }
 }
 
 fn now() -> Moment {
@@ -73,11 +83,9 @@ fn now() -> Moment {
 }
 
 fn holds(event: &Event, source: &str) -> Result<bool, EvalError> {
-    Expr::condition(source, &event.fields).unwrap_or_else(|e| panic!("{source}: {e}")).holds(
-        &event.datum,
-        &event.spans,
-        now(),
-    )
+    Expr::condition(source, &event.fields)
+        .unwrap_or_else(|e| panic!("{source}: {e}"))
+        .holds(&event.datum, &event.spans, now())
 }
 
 fn refused(source: &str) -> &'static str {
@@ -99,12 +107,21 @@ fn rules_say_what_they_read_as() {
         ("!(e in [\"A\", \"C\"])", true),
         ("b && i == 7", true),
         ("i > 6 && i <= 7", true),
-        ("i + 1 == 8 && i * 2 - 4 == 10 && i / 2 == 3 && i % 2 == 1 && -i == -7", true),
+        (
+            "i + 1 == 8 && i * 2 - 4 == 10 && i / 2 == 3 && i % 2 == 1 && -i == -7",
+            true,
+        ),
         ("i == 7.0 && i < 7.5 && d == 2.5 && d > 2", true),
-        ("s.startsWith(\"4419\") && s.endsWith(\"1\") && s.contains(\"000\")", true),
+        (
+            "s.startsWith(\"4419\") && s.endsWith(\"1\") && s.contains(\"000\")",
+            true,
+        ),
         ("size(s) == 8 && s.size() == 8", true),
         ("size(many) == 2", true),
-        ("on == \"2026-05-31\" && on < today && on < date(\"2026-06-01\")", true),
+        (
+            "on == \"2026-05-31\" && on < today && on < date(\"2026-06-01\")",
+            true,
+        ),
         ("months_between(on, today) == 5", true),
         ("months_between(\"2025-11-23\", today) == 12", true),
         ("at > \"2020-01-01T00:00:00Z\"", true),
@@ -183,9 +200,15 @@ fn mistakes_are_found_when_the_rule_is_read() {
 
 #[test]
 fn a_rule_can_cost_no_more_than_its_limits() {
-    assert_eq!(refused(&format!("s == \"{}\"", "x".repeat(MAX_SOURCE_BYTES))), "EXPR_TOO_LARGE");
+    assert_eq!(
+        refused(&format!("s == \"{}\"", "x".repeat(MAX_SOURCE_BYTES))),
+        "EXPR_TOO_LARGE"
+    );
     assert_eq!(refused(&vec!["b"; 100].join(" && ")), "EXPR_TOO_LARGE");
-    assert_eq!(refused(&format!("{}b{}", "(".repeat(500), ")".repeat(500))), "EXPR_TOO_LARGE");
+    assert_eq!(
+        refused(&format!("{}b{}", "(".repeat(500), ")".repeat(500))),
+        "EXPR_TOO_LARGE"
+    );
     assert_eq!(refused(&format!("{}b", "!".repeat(500))), "EXPR_TOO_LARGE");
     // Within the bracket count, but deeper than a rule may nest.
     let code = refused(&format!("{}b{}", "(".repeat(100), ")".repeat(100)));
@@ -205,7 +228,10 @@ fn only_named_fields_are_read() {
     }
     assert_eq!(rule.holds(&event.datum, &event.spans, now()), Ok(true));
     let other = Expr::condition("b", &event.fields).unwrap();
-    assert_eq!(other.holds(&event.datum, &event.spans, now()), Err(EvalError::Shape));
+    assert_eq!(
+        other.holds(&event.datum, &event.spans, now()),
+        Err(EvalError::Shape)
+    );
 }
 
 /// Rules both interpreters know: booleans, whole numbers, strings, null.
@@ -216,10 +242,21 @@ fn rule() -> impl Strategy<Value = String> {
         (-3_i64..4).prop_map(|n| n.to_string()),
     ];
     let number = number.prop_recursive(2, 6, 2, |inner| {
-        (inner.clone(), prop_oneof![Just("+"), Just("-"), Just("*"), Just("/"), Just("%")], inner)
+        (
+            inner.clone(),
+            prop_oneof![Just("+"), Just("-"), Just("*"), Just("/"), Just("%")],
+            inner,
+        )
             .prop_map(|(a, op, b)| format!("({a} {op} {b})"))
     });
-    let order = prop_oneof![Just("=="), Just("!="), Just("<"), Just("<="), Just(">"), Just(">=")];
+    let order = prop_oneof![
+        Just("=="),
+        Just("!="),
+        Just("<"),
+        Just("<="),
+        Just(">"),
+        Just(">=")
+    ];
     let leaf = prop_oneof![
         Just("b".to_owned()),
         Just("true".to_owned()),
@@ -235,7 +272,8 @@ fn rule() -> impl Strategy<Value = String> {
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} && {b})")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} || {b})")),
             inner.clone().prop_map(|a| format!("!{a}")),
-            (inner.clone(), inner.clone(), inner).prop_map(|(a, b, c)| format!("({a} ? {b} : {c})")),
+            (inner.clone(), inner.clone(), inner)
+                .prop_map(|(a, b, c)| format!("({a} ? {b} : {c})")),
         ]
     })
 }

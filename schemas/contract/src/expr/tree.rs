@@ -52,11 +52,19 @@ pub(crate) struct Ty {
 
 impl Ty {
     pub(crate) const fn plain(kind: Kind) -> Self {
-        Self { kind, nullable: false, symbols: Vec::new() }
+        Self {
+            kind,
+            nullable: false,
+            symbols: Vec::new(),
+        }
     }
 
     pub(crate) fn symbols(symbols: &[&str]) -> Self {
-        Self { kind: Kind::Enum, nullable: false, symbols: symbols.iter().map(|&s| s.to_owned()).collect() }
+        Self {
+            kind: Kind::Enum,
+            nullable: false,
+            symbols: symbols.iter().map(|&s| s.to_owned()).collect(),
+        }
     }
 
     pub(crate) fn or_null(mut self) -> Self {
@@ -86,7 +94,11 @@ impl Ty {
             | FieldType::Union(_)
             | FieldType::Recursive => Kind::Opaque,
         };
-        Self { kind, nullable: layout.nullable, symbols }
+        Self {
+            kind,
+            nullable: layout.nullable,
+            symbols,
+        }
     }
 
     pub(crate) const fn kind(&self) -> Kind {

@@ -7,16 +7,19 @@ use serde_saphyr::Location;
 
 use super::cases::{self, CaseContext};
 use super::fields::is_nested;
-use super::{date, days, is_identifier, is_name, text};
+use super::{date, days, is_identifier, is_name, limits, text};
 use crate::agreement::{
-    Agreement, Answer, Application, Approval, Basis, BasisKind, Citation, Notice, ScopeKind, Section, Suspension,
+    Agreement, Answer, Application, Approval, Basis, BasisKind, Citation, Notice, ScopeKind,
+    Section, Suspension,
 };
-use crate::dataset::{Dataset, Share, Sharing};
-use crate::department::Department;
+use crate::dataset::{Dataset, Share};
+use crate::department::{Department, Kind};
 use crate::expr::{Expr, ExprFault};
 use crate::fault::Faults;
 use crate::raw::{RawAgreement, RawAnswer, RawSection};
-use crate::schema_ids::{self, SchemaIds, SchemaKey, Wanted, answer_kind, answer_schema, projected_name};
+use crate::schema_ids::{
+    self, SchemaIds, SchemaKey, Wanted, answer_kind, answer_schema, projected_name,
+};
 use crate::tree::Tree;
 use crate::yaml::{self, Located};
 
@@ -35,7 +38,11 @@ pub(super) struct Written {
     pub(super) section_places: Vec<Location>,
 }
 
-pub(super) fn load(world: &World<'_>, wanted: &mut Vec<Wanted>, faults: &mut Faults) -> Vec<Written> {
+pub(super) fn load(
+    world: &World<'_>,
+    wanted: &mut Vec<Wanted>,
+    faults: &mut Faults,
+) -> Vec<Written> {
     let mut agreements = Vec::new();
     let mut next_section = 0;
     for (file, source) in world.tree.below("agreements") {
@@ -43,20 +50,46 @@ pub(super) fn load(world: &World<'_>, wanted: &mut Vec<Wanted>, faults: &mut Fau
         if file.matches('/').count() == 3 {
             continue;
         }
-        let id = file.trim_start_matches("agreements/").trim_end_matches(".yaml");
-        let Some((consumer, purpose)) = id.split_once('/').filter(|(_, purpose)| is_name(purpose)) else {
+        let id = file
+            .trim_start_matches("agreements/")
+            .trim_end_matches(".yaml");
+        let Some((consumer, purpose)) = id.split_once('/').filter(|(_, purpose)| is_name(purpose))
+        else {
             faults.push("AGREEMENT_PATH", file, &Location::UNKNOWN, id, "");
             continue;
         };
-        if !world.departments.iter().any(|department| department.id == consumer) {
-            if world.tree.get(&format!("departments/{consumer}.yaml")).is_none() {
+        if !world
+            .departments
+            .iter()
+            .any(|department| department.id == consumer)
+        {
+            if world
+                .tree
+                .get(&format!("departments/{consumer}.yaml"))
+                .is_none()
+            {
                 faults.push("DEPARTMENT_UNKNOWN", file, &Location::UNKNOWN, consumer, "");
             }
             continue;
         }
-        let Some(raw) = yaml::parse::<RawAgreement>(file, source, faults) else { continue };
+        let Some(raw) = yaml::parse::<RawAgreement>(file, source, faults) else {
+            continue;
+        };
         let ix = agreements.len();
-        let written = build(world, &Place { file, id, consumer, purpose, ix }, raw, &mut next_section, wanted, faults);
+        let written = build(
+            world,
+            &Place {
+                file,
+                id,
+                consumer,
+                purpose,
+                ix,
+            },
+            raw,
+            &mut next_section,
+            wanted,
+            faults,
+        );
         agreements.extend(written);
     }
     agreements
@@ -82,14 +115,47 @@ fn build(
     let file = place.file;
     let basis_kind = raw.basis.kind.value;
     if raw.basis.law.value.is_empty() {
-        faults.push("LAW_MISSING", file, &raw.basis.law.referenced, "basis.law", "");
+        faults.push(
+            "LAW_MISSING",
+            file,
+            &raw.basis.law.referenced,
+            "basis.law",
+            "",
+        );
     }
     if raw.notice.is_none() && basis_kind != BasisKind::Emergency {
-        faults.push("NOTICE_MISSING", file, &raw.basis.kind.referenced, "notice", "");
+        faults.push(
+            "NOTICE_MISSING",
+            file,
+            &raw.basis.kind.referenced,
+            "notice",
+            "",
+        );
+    }
+    // Order 809 Art. 25, PIPL Art. 23: beyond the departments only with the person's own consent.
+    let third_party = world
+        .departments
+        .iter()
+        .any(|department| department.id == place.consumer && department.kind == Kind::ThirdParty);
+    if third_party && basis_kind != BasisKind::Consent {
+        let at = &raw.basis.kind.referenced;
+        faults.push(
+            "THIRD_PARTY_BASIS",
+            file,
+            at,
+            place.consumer,
+            basis_kind.as_str(),
+        );
     }
     let number = &raw.application.number;
     if number.value.trim().is_empty() {
-        faults.push("VALUE_EMPTY", file, &number.referenced, "application.number", "");
+        faults.push(
+            "VALUE_EMPTY",
+            file,
+            &number.referenced,
+            "application.number",
+            "",
+        );
     }
     let valid_from = date(&raw.valid.from, file, faults);
     let valid_until = date(&raw.valid.until, file, faults);
@@ -100,15 +166,30 @@ fn build(
         (valid_from?, valid_until?, applied_on?, application_until?);
     let until_at = &raw.valid.until.referenced;
     if valid_from > valid_until {
-        faults.push("TERM_INVALID", file, until_at, &raw.valid.until.value, &raw.valid.from.value);
+        faults.push(
+            "TERM_INVALID",
+            file,
+            until_at,
+            &raw.valid.until.value,
+            &raw.valid.from.value,
+        );
     }
     if valid_until > application_until {
         let limit = &raw.application.until.value;
-        faults.push("TERM_PAST_APPLICATION", file, until_at, &raw.valid.until.value, limit);
+        faults.push(
+            "TERM_PAST_APPLICATION",
+            file,
+            until_at,
+            &raw.valid.until.value,
+            limit,
+        );
     }
     let suspension = match raw.suspended {
         None => None,
-        Some(raw) => Some(Suspension { since: date(&raw.value.since, file, faults)?, reason: text(raw.value.reason) }),
+        Some(raw) => Some(Suspension {
+            since: date(&raw.value.since, file, faults)?,
+            reason: text(raw.value.reason),
+        }),
     };
 
     if raw.sections.value.is_empty() {
@@ -122,21 +203,52 @@ fn build(
         let at = raw_section.referenced;
         let raw_section = raw_section.value;
         let name = &raw_section.dataset;
-        let Some(dataset) = world.datasets.iter().find(|dataset| dataset.id == name.value) else {
+        let Some(dataset) = world
+            .datasets
+            .iter()
+            .find(|dataset| dataset.id == name.value)
+        else {
             if !is_written(world.tree, &name.value) {
                 faults.push("DATASET_UNKNOWN", file, &name.referenced, &name.value, "");
             }
             continue;
         };
-        if sections.iter().any(|section| section.dataset_ix == dataset.ix) {
+        if sections
+            .iter()
+            .any(|section| section.dataset_ix == dataset.ix)
+        {
             faults.push("SECTION_DUPLICATE", file, &name.referenced, &name.value, "");
             continue;
         }
-        limits(dataset, name, file, faults, &Terms { basis_kind, mode: raw.application.mode, valid_until, until: &raw.valid.until });
+        limits::check(
+            dataset,
+            name,
+            file,
+            faults,
+            &limits::Terms {
+                basis_kind,
+                mode: raw.application.mode,
+                valid_until,
+                until: &raw.valid.until,
+            },
+        );
         if raw_section.scope.value == ScopeKind::Case && !has_cases {
-            faults.push("CASES_MISSING", file, &raw_section.scope.referenced, &name.value, "");
+            faults.push(
+                "CASES_MISSING",
+                file,
+                &raw_section.scope.referenced,
+                &name.value,
+                "",
+            );
         }
-        let mut context = SectionContext { world, place, dataset, answer_names: &mut answer_names, wanted, faults };
+        let mut context = SectionContext {
+            world,
+            place,
+            dataset,
+            answer_names: &mut answer_names,
+            wanted,
+            faults,
+        };
         if let Some(section) = context.section(raw_section, *next_section) {
             *next_section += 1;
             sections.push(section);
@@ -158,7 +270,12 @@ fn build(
                 faults.push("CASES_UNUSED", file, &raw_cases.referenced, "cases", "");
             }
             let read: Vec<usize> = sections.iter().map(|section| section.dataset_ix).collect();
-            let context = CaseContext { world, place, read: &read, limit: case_limit };
+            let context = CaseContext {
+                world,
+                place,
+                read: &read,
+                limit: case_limit,
+            };
             Some(cases::build(&context, raw_cases.value, faults))
         }
     };
@@ -180,50 +297,40 @@ fn build(
         title: text(raw.title),
         basis: Basis {
             kind: basis_kind,
-            law: law.into_iter().map(|law| Citation { title: text(law.title), article: law.article }).collect(),
+            law: law
+                .into_iter()
+                .map(|law| Citation {
+                    title: text(law.title),
+                    article: law.article,
+                })
+                .collect(),
             duty: text(raw.basis.duty),
         },
         application,
         valid_from,
         valid_until,
         suspension,
-        notice: raw.notice.map(|notice| Notice { given: text(notice.value.given), text: text(notice.value.text) }),
+        notice: raw.notice.map(|notice| Notice {
+            given: text(notice.value.given),
+            text: text(notice.value.text),
+        }),
         retention_days: retention_days?,
         sections,
         cases,
     };
-    Some(Written { agreement, file: file.to_owned(), section_places })
+    Some(Written {
+        agreement,
+        file: file.to_owned(),
+        section_places,
+    })
 }
 
 /// Whether a dataset has a file, faulty or not: then what is wrong with it has been said.
 pub(super) fn is_written(tree: &Tree, dataset: &str) -> bool {
     dataset.split_once('.').is_some_and(|(department, rest)| {
-        tree.get(&format!("catalogue/{department}/{rest}.yaml")).is_some()
+        tree.get(&format!("catalogue/{department}/{rest}.yaml"))
+            .is_some()
     })
-}
-
-struct Terms<'a> {
-    basis_kind: BasisKind,
-    mode: crate::dataset::Way,
-    valid_until: chrono::NaiveDate,
-    until: &'a Located<String>,
-}
-
-/// The provider's limits on what an agreement may ask.
-fn limits(dataset: &Dataset, name: &Located<String>, file: &str, faults: &mut Faults, terms: &Terms<'_>) {
-    if dataset.sharing == Sharing::NotShared {
-        faults.push("DATASET_NOT_SHARED", file, &name.referenced, &name.value, "");
-    }
-    if !dataset.limits.bases.contains(&terms.basis_kind) {
-        faults.push("BASIS_NOT_ALLOWED", file, &name.referenced, &name.value, terms.basis_kind.as_str());
-    }
-    if !dataset.ways.contains(&terms.mode) {
-        faults.push("WAY_NOT_ALLOWED", file, &name.referenced, &name.value, "application.mode");
-    }
-    if terms.valid_until > dataset.limits.until {
-        let limit = format!("{} {}", dataset.id, dataset.limits.until);
-        faults.push("TERM_PAST_DATASET", file, &terms.until.referenced, &terms.until.value, &limit);
-    }
 }
 
 struct SectionContext<'a, 'f> {
@@ -256,7 +363,12 @@ impl SectionContext<'_, '_> {
         let avsc = match project_schema(&dataset.avsc, &fields, &name) {
             Ok(avsc) => avsc,
             Err(error) => {
-                self.fault("PROJECTION_FAILED", &raw.fields.referenced, &dataset.id, &error.to_string());
+                self.fault(
+                    "PROJECTION_FAILED",
+                    &raw.fields.referenced,
+                    &dataset.id,
+                    &error.to_string(),
+                );
                 return None;
             }
         };
@@ -264,7 +376,10 @@ impl SectionContext<'_, '_> {
         let key = SchemaKey::Projected {
             agreement: self.place.id.to_owned(),
             dataset: dataset.id.clone(),
-            fields: fields.iter().map(|&index| dataset.fields[usize::from(index)].name.clone()).collect(),
+            fields: fields
+                .iter()
+                .map(|&index| dataset.fields[usize::from(index)].name.clone())
+                .collect(),
         };
         let schema_id = self.id(key, &avsc);
         let mut answers = Vec::new();
@@ -273,7 +388,8 @@ impl SectionContext<'_, '_> {
         }
         let approval_date = date(&raw.approval.date, self.place.file, self.faults);
         let field_set: FieldSet = fields.iter().copied().collect();
-        let kept = |index: &usize| u16::try_from(*index).is_ok_and(|index| field_set.contains(index));
+        let kept =
+            |index: &usize| u16::try_from(*index).is_ok_and(|index| field_set.contains(index));
         Some(Section {
             ix,
             agreement_ix: self.place.ix,
@@ -313,17 +429,33 @@ impl SectionContext<'_, '_> {
         }
         for name in &raw.value {
             let index = self.dataset.field_index(&name.value);
-            let Some((index, field)) = index.and_then(|i| Some((u16::try_from(i).ok()?, &self.dataset.fields[i]))) else {
-                let code = if is_nested(&name.value) { "FIELD_NESTED" } else { "FIELD_UNKNOWN" };
+            let Some((index, field)) =
+                index.and_then(|i| Some((u16::try_from(i).ok()?, &self.dataset.fields[i])))
+            else {
+                let code = if is_nested(&name.value) {
+                    "FIELD_NESTED"
+                } else {
+                    "FIELD_UNKNOWN"
+                };
                 self.fault(code, &name.referenced, &name.value, &self.dataset.id);
                 continue;
             };
             if kept.contains(&index) {
-                self.fault("FIELD_DUPLICATE", &name.referenced, &name.value, &self.dataset.id);
+                self.fault(
+                    "FIELD_DUPLICATE",
+                    &name.referenced,
+                    &name.value,
+                    &self.dataset.id,
+                );
                 continue;
             }
             if field.share != Share::Allowed {
-                self.fault("FIELD_NOT_ALLOWED", &name.referenced, &name.value, &self.dataset.id);
+                self.fault(
+                    "FIELD_NOT_ALLOWED",
+                    &name.referenced,
+                    &name.value,
+                    &self.dataset.id,
+                );
             }
             kept.push(index);
         }
@@ -340,12 +472,22 @@ impl SectionContext<'_, '_> {
         match rule {
             Ok(rule) => {
                 if let Some(field) = rule.forbidden(&self.dataset.fields) {
-                    self.fault("FIELD_NOT_ALLOWED", &written.referenced, &field.name, &self.dataset.id);
+                    self.fault(
+                        "FIELD_NOT_ALLOWED",
+                        &written.referenced,
+                        &field.name,
+                        &self.dataset.id,
+                    );
                 }
                 Some(rule)
             }
             Err(fault) => {
-                self.fault(fault.code, &written.referenced, &fault.what, &self.dataset.id);
+                self.fault(
+                    fault.code,
+                    &written.referenced,
+                    &fault.what,
+                    &self.dataset.id,
+                );
                 None
             }
         }
@@ -360,7 +502,12 @@ impl SectionContext<'_, '_> {
         }
         if self.dataset.field_index(&name.value).is_some() {
             // Rules of service items see fields and answers side by side.
-            self.fault("ANSWER_NAME", &name.referenced, &name.value, &self.dataset.id);
+            self.fault(
+                "ANSWER_NAME",
+                &name.referenced,
+                &name.value,
+                &self.dataset.id,
+            );
         }
         let label = (name.value.clone(), raw.version.value);
         if self.answer_names.contains(&label) {
@@ -371,11 +518,21 @@ impl SectionContext<'_, '_> {
         let rule = Expr::compile(&raw.expr.value, &self.dataset.fields);
         let expr = self.rule(&raw.expr, rule)?;
         if expr.fields().is_empty() {
-            self.fault("ANSWER_ORPHAN", &raw.expr.referenced, &name.value, &self.dataset.id);
+            self.fault(
+                "ANSWER_ORPHAN",
+                &raw.expr.referenced,
+                &name.value,
+                &self.dataset.id,
+            );
         }
         let Some(kind) = answer_kind(expr.kind()) else {
             let kind = expr.kind().as_str();
-            self.fault("EXPR_TYPE", &raw.expr.referenced, kind, "bool, int, double, string, date");
+            self.fault(
+                "EXPR_TYPE",
+                &raw.expr.referenced,
+                kind,
+                "bool, int, double, string, date",
+            );
             return None;
         };
         let version = raw.version.value;

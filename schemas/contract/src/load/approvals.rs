@@ -34,40 +34,88 @@ pub(super) fn load(world: &World<'_>, agreements: &mut [Written], faults: &mut F
             .agreement
             .sections
             .iter()
-            .map(|section| section_digest(world.bus_id, &written.agreement, section, world.datasets))
+            .map(|section| {
+                section_digest(world.bus_id, &written.agreement, section, world.datasets)
+            })
             .collect();
         for (section, digest) in written.agreement.sections.iter_mut().zip(digests) {
             section.approval.digest = digest;
         }
     }
     for (file, source) in world.tree.below("agreements") {
-        let Some((agreement_id, provider)) = parse_path(file) else { continue };
-        let Some(written) = agreements.iter_mut().find(|written| written.agreement.id == agreement_id) else {
+        let Some((agreement_id, provider)) = parse_path(file) else {
+            continue;
+        };
+        let Some(written) = agreements
+            .iter_mut()
+            .find(|written| written.agreement.id == agreement_id)
+        else {
             // The agreement's own file may be there and faulty: that has been said.
-            if world.tree.get(&format!("agreements/{agreement_id}.yaml")).is_none() {
-                faults.push("APPROVAL_ORPHAN", file, &Location::UNKNOWN, agreement_id, "");
+            if world
+                .tree
+                .get(&format!("agreements/{agreement_id}.yaml"))
+                .is_none()
+            {
+                faults.push(
+                    "APPROVAL_ORPHAN",
+                    file,
+                    &Location::UNKNOWN,
+                    agreement_id,
+                    "",
+                );
             }
             continue;
         };
-        let Some(raw) = yaml::parse::<RawApprovals>(file, source, faults) else { continue };
+        let Some(raw) = yaml::parse::<RawApprovals>(file, source, faults) else {
+            continue;
+        };
         for signature in raw.approvals {
-            check(world, &Given { file, provider, signature: &signature }, written, faults);
+            check(
+                world,
+                &Given {
+                    file,
+                    provider,
+                    signature: &signature,
+                },
+                written,
+                faults,
+            );
         }
     }
     if world.mode == Mode::Signed {
         for written in agreements.iter() {
-            for (section, at) in written.agreement.sections.iter().zip(&written.section_places) {
+            for (section, at) in written
+                .agreement
+                .sections
+                .iter()
+                .zip(&written.section_places)
+            {
                 if section.approval.signed_by.is_none() {
                     let dataset = &world.datasets[section.dataset_ix];
-                    faults.push("APPROVAL_MISSING", &written.file, at, &dataset.id, &dataset.department);
+                    faults.push(
+                        "APPROVAL_MISSING",
+                        &written.file,
+                        at,
+                        &dataset.id,
+                        &dataset.department,
+                    );
                 }
             }
         }
         for department in world.departments {
-            let publishes = world.datasets.iter().any(|dataset| dataset.department == department.id);
+            let publishes = world
+                .datasets
+                .iter()
+                .any(|dataset| dataset.department == department.id);
             if publishes && !has_seal_key(department) {
                 let file = format!("departments/{}.keys.yaml", department.id);
-                faults.push("KEYS_MISSING", &file, &Location::UNKNOWN, &department.id, "");
+                faults.push(
+                    "KEYS_MISSING",
+                    &file,
+                    &Location::UNKNOWN,
+                    &department.id,
+                    "",
+                );
             }
         }
     }
@@ -76,7 +124,10 @@ pub(super) fn load(world: &World<'_>, agreements: &mut [Written], faults: &mut F
 /// `agreements/police/talent-settlement.approvals/hrss.yaml` → agreement id, provider.
 fn parse_path(file: &str) -> Option<(&str, &str)> {
     let (agreement, provider) = file.strip_prefix("agreements/")?.rsplit_once('/')?;
-    Some((agreement.strip_suffix(".approvals")?, provider.strip_suffix(".yaml")?))
+    Some((
+        agreement.strip_suffix(".approvals")?,
+        provider.strip_suffix(".yaml")?,
+    ))
 }
 
 struct Given<'a> {
@@ -93,17 +144,37 @@ fn check(world: &World<'_>, given: &Given<'_>, written: &mut Written, faults: &m
         dataset.id == name.value && dataset.department == given.provider
     });
     let Some(section) = section else {
-        faults.push("APPROVAL_ORPHAN", given.file, &name.referenced, &name.value, "");
+        faults.push(
+            "APPROVAL_ORPHAN",
+            given.file,
+            &name.referenced,
+            &name.value,
+            "",
+        );
         return;
     };
-    let signature: Option<[u8; 64]> =
-        STANDARD.decode(raw.signature.value.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+    let signature: Option<[u8; 64]> = STANDARD
+        .decode(raw.signature.value.as_bytes())
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok());
     let Some(signature) = signature else {
-        faults.push("SIGNATURE_MALFORMED", given.file, &raw.signature.referenced, &name.value, "");
+        faults.push(
+            "SIGNATURE_MALFORMED",
+            given.file,
+            &raw.signature.referenced,
+            &name.value,
+            "",
+        );
         return;
     };
     let Some(digest) = hex_digest(&raw.digest.value) else {
-        faults.push("DIGEST_MALFORMED", given.file, &raw.digest.referenced, &name.value, "");
+        faults.push(
+            "DIGEST_MALFORMED",
+            given.file,
+            &raw.digest.referenced,
+            &name.value,
+            "",
+        );
         return;
     };
     let mut fault = |code, at: &Location, detail: &str| {
@@ -112,7 +183,11 @@ fn check(world: &World<'_>, given: &Given<'_>, written: &mut Written, faults: &m
         }
     };
     if digest != section.approval.digest {
-        fault("APPROVAL_STALE", &raw.digest.referenced, &hex::encode(section.approval.digest));
+        fault(
+            "APPROVAL_STALE",
+            &raw.digest.referenced,
+            &hex::encode(section.approval.digest),
+        );
         return;
     }
     let key = world
@@ -129,10 +204,20 @@ fn check(world: &World<'_>, given: &Given<'_>, written: &mut Written, faults: &m
         fault("APPROVAL_KEY_REVOKED", &raw.key.referenced, &raw.key.value);
         return;
     }
-    let payload =
-        approval_payload(world.bus_id, &written.agreement.id, given.provider, &name.value, &key.id, &digest);
+    let payload = approval_payload(
+        world.bus_id,
+        &written.agreement.id,
+        given.provider,
+        &name.value,
+        &key.id,
+        &digest,
+    );
     if verify_signature(&key.info.public, &payload, &signature).is_err() {
-        fault("APPROVAL_SIGNATURE", &raw.signature.referenced, &raw.key.value);
+        fault(
+            "APPROVAL_SIGNATURE",
+            &raw.signature.referenced,
+            &raw.key.value,
+        );
         return;
     }
     section.approval.signed_by = Some(key.id.clone());

@@ -10,7 +10,10 @@ pub(super) fn place(avsc: &str, word: &str) -> (u32, u32) {
     let quoted = format!("\"{word}\"");
     for (index, line) in avsc.lines().enumerate() {
         for (column, _) in line.match_indices(&quoted) {
-            let before: String = line[..column].chars().filter(|c| !c.is_whitespace()).collect();
+            let before: String = line[..column]
+                .chars()
+                .filter(|c| !c.is_whitespace())
+                .collect();
             if before.ends_with("\"name\":") {
                 return (at(index), at(line[..column].chars().count()));
             }
@@ -23,13 +26,19 @@ fn at(index: usize) -> u32 {
     u32::try_from(index + 1).unwrap_or(u32::MAX)
 }
 
-const LOGICAL: [(&str, &str); 4] =
-    [("date", "int"), ("timestamp-millis", "long"), ("decimal", "bytes"), ("uuid", "string")];
+const LOGICAL: [(&str, &str); 4] = [
+    ("date", "int"),
+    ("timestamp-millis", "long"),
+    ("decimal", "bytes"),
+    ("uuid", "string"),
+];
 
 /// Unions are only `["null", T]`; logical types only those that the walker knows: a reader that
 /// ignores one would show another value than a reader that doesn't.
 pub(super) fn check(file: &str, avsc: &str, faults: &mut Faults) {
-    let Ok(Json::Object(top)) = serde_json::from_str::<Json>(avsc) else { return };
+    let Ok(Json::Object(top)) = serde_json::from_str::<Json>(avsc) else {
+        return;
+    };
     record(&top, "", &mut Walk { file, avsc, faults });
 }
 
@@ -40,9 +49,18 @@ struct Walk<'a> {
 }
 
 fn record(map: &Map<String, Json>, path: &str, walk: &mut Walk<'_>) {
-    for field in map.get("fields").and_then(Json::as_array).into_iter().flatten() {
+    for field in map
+        .get("fields")
+        .and_then(Json::as_array)
+        .into_iter()
+        .flatten()
+    {
         let name = field.get("name").and_then(Json::as_str).unwrap_or_default();
-        let below = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        let below = if path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{path}.{name}")
+        };
         let fault = |code, detail: &str, walk: &mut Walk<'_>| {
             let at = place(walk.avsc, name);
             walk.faults.push_at(code, walk.file, at, &below, detail);
@@ -85,7 +103,10 @@ fn nested(ty: Option<&Json>, path: &str, walk: &mut Walk<'_>) {
 /// Logical types of one field's type, not of records inside it.
 fn wrong_logical(ty: Option<&Json>) -> Vec<String> {
     match ty {
-        Some(Json::Array(branches)) => branches.iter().flat_map(|branch| wrong_logical(Some(branch))).collect(),
+        Some(Json::Array(branches)) => branches
+            .iter()
+            .flat_map(|branch| wrong_logical(Some(branch)))
+            .collect(),
         Some(Json::Object(map)) => {
             let base = map.get("type").and_then(Json::as_str).unwrap_or_default();
             let mut wrong = Vec::new();

@@ -34,22 +34,44 @@ pub(super) fn build(context: &CaseContext<'_>, raw: RawCases, faults: &mut Fault
     for open in raw.opens {
         let open = open.value;
         context.days(&open.days, faults);
-        let Some(dataset) = context.dataset(&open.dataset, faults) else { continue };
+        let Some(dataset) = context.dataset(&open.dataset, faults) else {
+            continue;
+        };
         let when = context.when(&open.when, dataset, faults);
         if open.subjects.value.is_empty() {
-            faults.push("LIST_EMPTY", context.place.file, &open.subjects.referenced, "subjects", "");
+            faults.push(
+                "LIST_EMPTY",
+                context.place.file,
+                &open.subjects.referenced,
+                "subjects",
+                "",
+            );
         }
-        let subjects: Vec<_> =
-            open.subjects.value.iter().filter_map(|path| context.subject(path, dataset, faults)).collect();
+        let subjects: Vec<_> = open
+            .subjects
+            .value
+            .iter()
+            .filter_map(|path| context.subject(path, dataset, faults))
+            .collect();
         if let Some(when) = when {
-            rules.opens.push(OpenRule { dataset: dataset.ix, when, subjects, days: open.days.value });
+            rules.opens.push(OpenRule {
+                dataset: dataset.ix,
+                when,
+                subjects,
+                days: open.days.value,
+            });
         }
     }
     for close in raw.closes {
         let close = close.value;
-        let Some(dataset) = context.dataset(&close.dataset, faults) else { continue };
+        let Some(dataset) = context.dataset(&close.dataset, faults) else {
+            continue;
+        };
         if let Some(when) = context.when(&close.when, dataset, faults) {
-            rules.closes.push(CloseRule { dataset: dataset.ix, when });
+            rules.closes.push(CloseRule {
+                dataset: dataset.ix,
+                when,
+            });
         }
     }
     rules
@@ -60,35 +82,74 @@ impl<'a> CaseContext<'a> {
         let (limit, whose) = self.limit.unwrap_or((u32::MAX, ""));
         if days.value == 0 || days.value > limit {
             let detail = format!("{limit} ({whose})");
-            faults.push("CASE_TOO_LONG", self.place.file, &days.referenced, &days.value.to_string(), &detail);
+            faults.push(
+                "CASE_TOO_LONG",
+                self.place.file,
+                &days.referenced,
+                &days.value.to_string(),
+                &detail,
+            );
         }
     }
 
     fn dataset(&self, name: &Located<String>, faults: &mut Faults) -> Option<&'a Dataset> {
-        let Some(dataset) = self.world.datasets.iter().find(|dataset| dataset.id == name.value) else {
+        let Some(dataset) = self
+            .world
+            .datasets
+            .iter()
+            .find(|dataset| dataset.id == name.value)
+        else {
             if !is_written(self.world.tree, &name.value) {
-                faults.push("DATASET_UNKNOWN", self.place.file, &name.referenced, &name.value, "");
+                faults.push(
+                    "DATASET_UNKNOWN",
+                    self.place.file,
+                    &name.referenced,
+                    &name.value,
+                    "",
+                );
             }
             return None;
         };
         if dataset.department != self.place.consumer && !self.read.contains(&dataset.ix) {
-            faults.push("CASE_FOREIGN_TRIGGER", self.place.file, &name.referenced, &name.value, self.place.id);
+            faults.push(
+                "CASE_FOREIGN_TRIGGER",
+                self.place.file,
+                &name.referenced,
+                &name.value,
+                self.place.id,
+            );
         }
         Some(dataset)
     }
 
-    fn when(&self, written: &Located<String>, dataset: &Dataset, faults: &mut Faults) -> Option<Expr> {
+    fn when(
+        &self,
+        written: &Located<String>,
+        dataset: &Dataset,
+        faults: &mut Faults,
+    ) -> Option<Expr> {
         match Expr::condition(&written.value, &dataset.fields) {
             Ok(rule) => Some(rule),
             Err(fault) => {
-                faults.push(fault.code, self.place.file, &written.referenced, &fault.what, &dataset.id);
+                faults.push(
+                    fault.code,
+                    self.place.file,
+                    &written.referenced,
+                    &fault.what,
+                    &dataset.id,
+                );
                 None
             }
         }
     }
 
     /// `idNo`, or `dependents[].idNo`.
-    fn subject(&self, path: &Located<String>, dataset: &Dataset, faults: &mut Faults) -> Option<SubjectPath> {
+    fn subject(
+        &self,
+        path: &Located<String>,
+        dataset: &Dataset,
+        faults: &mut Faults,
+    ) -> Option<SubjectPath> {
         let (field, member) = match path.value.split_once("[].") {
             Some((field, member)) => (field, Some(member)),
             None => (path.value.as_str(), None),
@@ -107,7 +168,13 @@ impl<'a> CaseContext<'a> {
             _ => false,
         });
         if !fits {
-            faults.push("SUBJECT_PATH", self.place.file, &path.referenced, &path.value, &dataset.id);
+            faults.push(
+                "SUBJECT_PATH",
+                self.place.file,
+                &path.referenced,
+                &path.value,
+                &dataset.id,
+            );
             return None;
         }
         Some(SubjectPath {

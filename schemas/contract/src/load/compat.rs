@@ -9,17 +9,30 @@ use crate::fault::Faults;
 use crate::tree::Tree;
 
 pub(super) fn check(datasets: &[Dataset], tree: &Tree, faults: &mut Faults) {
-    for new in datasets.iter().filter(|dataset| dataset.breaking_change.is_none()) {
+    for new in datasets
+        .iter()
+        .filter(|dataset| dataset.breaking_change.is_none())
+    {
         let old = datasets
             .iter()
-            .filter(|old| old.department == new.department && old.name == new.name && old.version < new.version)
+            .filter(|old| {
+                old.department == new.department
+                    && old.name == new.name
+                    && old.version < new.version
+            })
             .max_by_key(|old| old.version);
         let Some(old) = old else { continue };
         let file = format!("{}.avsc", new.stem());
         let avsc = tree.get(&file).unwrap_or_default();
         for (field, detail) in differences(old, new) {
             let at = place(avsc, &field);
-            faults.push_at("SCHEMA_INCOMPATIBLE", &file, at, &field, &format!("{}: {detail}", old.id));
+            faults.push_at(
+                "SCHEMA_INCOMPATIBLE",
+                &file,
+                at,
+                &field,
+                &format!("{}: {detail}", old.id),
+            );
         }
     }
 }
@@ -46,10 +59,17 @@ fn differences(old: &Dataset, new: &Dataset) -> Vec<(String, String)> {
         }
     }
     if old.fields[old.subject_field].name != new.fields[new.subject_field].name {
-        found.push((new.fields[new.subject_field].name.clone(), "subject".to_owned()));
+        found.push((
+            new.fields[new.subject_field].name.clone(),
+            "subject".to_owned(),
+        ));
     }
     let record = |dataset: &Dataset| -> Vec<String> {
-        dataset.record_fields.iter().map(|&index| dataset.fields[index].name.clone()).collect()
+        dataset
+            .record_fields
+            .iter()
+            .map(|&index| dataset.fields[index].name.clone())
+            .collect()
     };
     if record(old) != record(new) {
         found.push((record(new).join(", "), "record".to_owned()));
@@ -61,12 +81,12 @@ fn differences(old: &Dataset, new: &Dataset) -> Vec<(String, String)> {
 fn unreadable(old: &FieldType, new: &FieldType) -> Option<String> {
     match (old, new) {
         (FieldType::Int, FieldType::Long) | (FieldType::Float, FieldType::Double) => None,
-        (FieldType::Enum(old), FieldType::Enum(new)) => {
-            old.iter().find(|symbol| !new.contains(symbol)).map(|symbol| format!("-{symbol}"))
-        }
-        (FieldType::Array(old), FieldType::Array(new)) | (FieldType::Map(old), FieldType::Map(new)) => {
-            unreadable(old, new)
-        }
+        (FieldType::Enum(old), FieldType::Enum(new)) => old
+            .iter()
+            .find(|symbol| !new.contains(symbol))
+            .map(|symbol| format!("-{symbol}")),
+        (FieldType::Array(old), FieldType::Array(new))
+        | (FieldType::Map(old), FieldType::Map(new)) => unreadable(old, new),
         (FieldType::Record(old), FieldType::Record(new)) => {
             for (name, ty) in old {
                 match new.iter().find(|(other, _)| other == name) {
@@ -87,13 +107,16 @@ fn unreadable(old: &FieldType, new: &FieldType) -> Option<String> {
                 .map(|(name, _)| format!("+{name}"))
         }
         // T may become ["null", T].
-        (old, FieldType::Union(branches)) if !matches!(old, FieldType::Union(_)) => match branches.as_slice() {
-            [FieldType::Null, inner] => unreadable(old, inner),
-            _ => Some(format!("{old:?} → {new:?}")),
-        },
-        (FieldType::Union(old), FieldType::Union(new)) if old.len() == new.len() => {
-            old.iter().zip(new).find_map(|(old, new)| unreadable(old, new))
+        (old, FieldType::Union(branches)) if !matches!(old, FieldType::Union(_)) => {
+            match branches.as_slice() {
+                [FieldType::Null, inner] => unreadable(old, inner),
+                _ => Some(format!("{old:?} → {new:?}")),
+            }
         }
+        (FieldType::Union(old), FieldType::Union(new)) if old.len() == new.len() => old
+            .iter()
+            .zip(new)
+            .find_map(|(old, new)| unreadable(old, new)),
         (old, new) if old == new => None,
         (old, new) => Some(format!("{old:?} → {new:?}")),
     }

@@ -7,7 +7,9 @@ use mz_seal::{FieldType, Layout, schema_digest};
 use serde_saphyr::Location;
 
 use super::{avsc, date, days, fields, is_name, seconds, text};
-use crate::dataset::{Conditions, Dataset, Limits, Publication, SOURCE_RETENTION_MAX_DAYS, Sharing};
+use crate::dataset::{
+    Conditions, Dataset, Limits, Publication, SOURCE_RETENTION_MAX_DAYS, Sharing,
+};
 use crate::department::Department;
 use crate::fault::Faults;
 use crate::raw::{RawConditions, RawDataset, RawField};
@@ -41,18 +43,31 @@ pub(super) fn load(tree: &Tree, departments: &[Department], faults: &mut Faults)
             }
             continue;
         }
-        let Some(stem) = file.strip_suffix(".yaml") else { continue };
+        let Some(stem) = file.strip_suffix(".yaml") else {
+            continue;
+        };
         let Some((department, name, version)) = parse_stem(stem) else {
             faults.push("CATALOGUE_PATH", file, &Location::UNKNOWN, file, "");
             continue;
         };
         if !departments.iter().any(|known| known.id == department) {
-            if tree.get(&format!("departments/{department}.yaml")).is_none() {
-                faults.push("DEPARTMENT_UNKNOWN", file, &Location::UNKNOWN, department, "");
+            if tree
+                .get(&format!("departments/{department}.yaml"))
+                .is_none()
+            {
+                faults.push(
+                    "DEPARTMENT_UNKNOWN",
+                    file,
+                    &Location::UNKNOWN,
+                    department,
+                    "",
+                );
             }
             continue;
         }
-        let Some(raw) = yaml::parse::<RawDataset>(file, source, faults) else { continue };
+        let Some(raw) = yaml::parse::<RawDataset>(file, source, faults) else {
+            continue;
+        };
         let avsc_file = format!("{stem}.avsc");
         let Some(schema) = tree.get(&avsc_file) else {
             faults.push("AVSC_MISSING", &avsc_file, &Location::UNKNOWN, stem, "");
@@ -66,7 +81,14 @@ pub(super) fn load(tree: &Tree, departments: &[Department], faults: &mut Faults)
             }
         };
         avsc::check(&avsc_file, schema, faults);
-        let source = Source { file, avsc_file: &avsc_file, avsc: schema, department, name, version };
+        let source = Source {
+            file,
+            avsc_file: &avsc_file,
+            avsc: schema,
+            department,
+            name,
+            version,
+        };
         if let Some(dataset) = build(&source, raw, layout, datasets.len(), faults) {
             datasets.push(dataset);
         }
@@ -121,11 +143,23 @@ fn build(
     }
     let provider = raw.provider?;
     if provider.value != source.department {
-        faults.push("PROVIDER_MISMATCH", file, &provider.referenced, &provider.value, source.department);
+        faults.push(
+            "PROVIDER_MISMATCH",
+            file,
+            &provider.referenced,
+            &provider.value,
+            source.department,
+        );
     }
     let format = raw.format?;
     if format.value != "avro" {
-        faults.push("FORMAT_UNKNOWN", file, &format.referenced, &format.value, "avro");
+        faults.push(
+            "FORMAT_UNKNOWN",
+            file,
+            &format.referenced,
+            &format.value,
+            "avro",
+        );
     }
     let ways = raw.ways?;
     if ways.value.is_empty() {
@@ -136,16 +170,36 @@ fn build(
     let classification = raw.classification?.value;
     let level = classification.level;
     if !(1..=MAX_LEVEL).contains(&level.value) {
-        faults.push("LEVEL_INVALID", file, &level.referenced, &level.value.to_string(), &MAX_LEVEL.to_string());
+        faults.push(
+            "LEVEL_INVALID",
+            file,
+            &level.referenced,
+            &level.value.to_string(),
+            &MAX_LEVEL.to_string(),
+        );
     }
     let raw_fields: Located<BTreeMap<String, Located<RawField>>> = raw.fields?;
     let fields = fields::describe(source, raw_fields, &layout, faults);
 
-    let subject_field = fields.iter().position(|field| field.name == raw.subject.value);
+    let subject_field = fields
+        .iter()
+        .position(|field| field.name == raw.subject.value);
     match subject_field.map(|index| &fields[index].layout) {
-        None => faults.push("FIELD_UNKNOWN", file, &raw.subject.referenced, &raw.subject.value, "subject"),
+        None => faults.push(
+            "FIELD_UNKNOWN",
+            file,
+            &raw.subject.referenced,
+            &raw.subject.value,
+            "subject",
+        ),
         Some(subject) if subject.ty != FieldType::String || subject.nullable => {
-            faults.push("SUBJECT_TYPE", file, &raw.subject.referenced, &raw.subject.value, "");
+            faults.push(
+                "SUBJECT_TYPE",
+                file,
+                &raw.subject.referenced,
+                &raw.subject.value,
+                "",
+            );
         }
         Some(_) => {}
     }
@@ -156,15 +210,31 @@ fn build(
     for name in &raw.record.value {
         let index = fields.iter().position(|field| field.name == name.value);
         match index {
-            None => faults.push("FIELD_UNKNOWN", file, &name.referenced, &name.value, "record"),
+            None => faults.push(
+                "FIELD_UNKNOWN",
+                file,
+                &name.referenced,
+                &name.value,
+                "record",
+            ),
             Some(index) if record_fields.contains(&index) => {
-                faults.push("FIELD_DUPLICATE", file, &name.referenced, &name.value, "record");
+                faults.push(
+                    "FIELD_DUPLICATE",
+                    file,
+                    &name.referenced,
+                    &name.value,
+                    "record",
+                );
             }
             Some(index) => {
                 let layout = &fields[index].layout;
                 let fits = matches!(
                     layout.ty,
-                    FieldType::String | FieldType::Int | FieldType::Long | FieldType::Enum(_) | FieldType::Date
+                    FieldType::String
+                        | FieldType::Int
+                        | FieldType::Long
+                        | FieldType::Enum(_)
+                        | FieldType::Date
                 );
                 if !fits || layout.nullable {
                     faults.push("RECORD_TYPE", file, &name.referenced, &name.value, "");
@@ -177,13 +247,31 @@ fn build(
     let retention_days = days(&raw.retention, file, faults);
     if retention_days.is_some_and(|days| days > SOURCE_RETENTION_MAX_DAYS) {
         let limit = format!("{SOURCE_RETENTION_MAX_DAYS}d");
-        faults.push("RETENTION_TOO_LONG", file, &raw.retention.referenced, &raw.retention.value, &limit);
+        faults.push(
+            "RETENTION_TOO_LONG",
+            file,
+            &raw.retention.referenced,
+            &raw.retention.value,
+            &limit,
+        );
     }
     let stale_after_s = seconds(&raw.stale_after, file, faults);
     let approved_on = date(&raw.published.approved_on, file, faults);
     let until = date(&raw.limits.until, file, faults);
-    if raw.code.value.is_empty() || !raw.code.value.bytes().all(|b| b.is_ascii_digit() || b == b'/') {
-        faults.push("CATALOGUE_CODE", file, &raw.code.referenced, &raw.code.value, "");
+    if raw.code.value.is_empty()
+        || !raw
+            .code
+            .value
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b == b'/')
+    {
+        faults.push(
+            "CATALOGUE_CODE",
+            file,
+            &raw.code.referenced,
+            &raw.code.value,
+            "",
+        );
     }
     Some(Dataset {
         ix,
@@ -207,7 +295,11 @@ fn build(
             approved_by: raw.published.approved_by,
             approved_on: approved_on?,
         },
-        limits: Limits { bases: raw.limits.bases, max_case_days: raw.limits.max_case_days.value, until: until? },
+        limits: Limits {
+            bases: raw.limits.bases,
+            max_case_days: raw.limits.max_case_days.value,
+            until: until?,
+        },
         avsc: source.avsc.as_bytes().to_vec(),
         schema_digest: schema_digest(source.avsc.as_bytes()),
         schema_id: 0,
@@ -225,13 +317,20 @@ fn build(
 
 /// Order 809 Art. 14 and 15: conditional sharing states scope and use; refusing it cites the law;
 /// unconditional sharing has no conditions of one's own making.
-fn conditions(sharing: Sharing, raw: Located<RawConditions>, file: &str, faults: &mut Faults) -> Conditions {
+fn conditions(
+    sharing: Sharing,
+    raw: Located<RawConditions>,
+    file: &str,
+    faults: &mut Faults,
+) -> Conditions {
     let at = raw.referenced;
     let raw = raw.value;
     let (code, field) = match sharing {
         Sharing::Conditional if raw.scope.is_none() => ("CONDITIONS_MISSING", "scope"),
         Sharing::Conditional if raw.uses.is_none() => ("CONDITIONS_MISSING", "uses"),
-        Sharing::NotShared if raw.law.as_ref().is_none_or(|law| law.trim().is_empty()) => ("LAW_MISSING", "law"),
+        Sharing::NotShared if raw.law.as_ref().is_none_or(|law| law.trim().is_empty()) => {
+            ("LAW_MISSING", "law")
+        }
         Sharing::Unconditional if raw.scope.is_some() => ("CONDITIONS_UNEXPECTED", "scope"),
         Sharing::Unconditional if raw.uses.is_some() => ("CONDITIONS_UNEXPECTED", "uses"),
         _ => ("", ""),
@@ -239,19 +338,35 @@ fn conditions(sharing: Sharing, raw: Located<RawConditions>, file: &str, faults:
     if !code.is_empty() {
         faults.push(code, file, &at, field, "");
     }
-    Conditions { scope: raw.scope.map(text), uses: raw.uses.map(text), law: raw.law }
+    Conditions {
+        scope: raw.scope.map(text),
+        uses: raw.uses.map(text),
+        law: raw.law,
+    }
 }
 
 fn streams(raw: &Located<Vec<Located<String>>>, file: &str, faults: &mut Faults) -> Vec<String> {
     let mut streams: Vec<String> = Vec::new();
     if raw.value.is_empty() || raw.value.len() > MAX_STREAMS {
-        faults.push("LIST_EMPTY", file, &raw.referenced, "streams", &MAX_STREAMS.to_string());
+        faults.push(
+            "LIST_EMPTY",
+            file,
+            &raw.referenced,
+            "streams",
+            &MAX_STREAMS.to_string(),
+        );
     }
     for stream in &raw.value {
         if !is_name(&stream.value) {
             faults.push("NAME_INVALID", file, &stream.referenced, &stream.value, "");
         } else if streams.contains(&stream.value) {
-            faults.push("STREAM_DUPLICATE", file, &stream.referenced, &stream.value, "");
+            faults.push(
+                "STREAM_DUPLICATE",
+                file,
+                &stream.referenced,
+                &stream.value,
+                "",
+            );
         } else {
             streams.push(stream.value.clone());
         }

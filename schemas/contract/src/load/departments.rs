@@ -23,17 +23,27 @@ pub(super) fn load(tree: &Tree, faults: &mut Faults) -> Vec<Department> {
         if file.ends_with(".keys.yaml") {
             continue;
         }
-        let id = file.trim_start_matches("departments/").trim_end_matches(".yaml");
+        let id = file
+            .trim_start_matches("departments/")
+            .trim_end_matches(".yaml");
         if !is_name(id) || is_reserved(id) {
             faults.push("NAME_INVALID", file, &Location::UNKNOWN, id, "");
             continue;
         }
-        let Some(raw) = yaml::parse::<RawDepartment>(file, source, faults) else { continue };
+        let Some(raw) = yaml::parse::<RawDepartment>(file, source, faults) else {
+            continue;
+        };
         let uscc = raw.uscc;
         if !is_uscc(&uscc.value) {
             faults.push("USCC_INVALID", file, &uscc.referenced, &uscc.value, "");
         } else if let Some(other) = departments.iter().find(|other| other.uscc == uscc.value) {
-            faults.push("USCC_DUPLICATE", file, &uscc.referenced, &uscc.value, &other.id);
+            faults.push(
+                "USCC_DUPLICATE",
+                file,
+                &uscc.referenced,
+                &uscc.value,
+                &other.id,
+            );
         }
         departments.push(Department {
             id: id.to_owned(),
@@ -47,20 +57,34 @@ pub(super) fn load(tree: &Tree, faults: &mut Faults) -> Vec<Department> {
 }
 
 /// Puts keys to their departments; returns those of the bus.
-pub(super) fn load_keys(tree: &Tree, departments: &mut [Department], faults: &mut Faults) -> Vec<PublicKey> {
+pub(super) fn load_keys(
+    tree: &Tree,
+    departments: &mut [Department],
+    faults: &mut Faults,
+) -> Vec<PublicKey> {
     // The same 32 bytes twice, under whatever name, means that two parties or two uses share a key.
     let mut seen = BTreeMap::new();
     for (file, source) in tree.below("departments") {
-        let Some(id) = file.trim_start_matches("departments/").strip_suffix(".keys.yaml") else { continue };
+        let Some(id) = file
+            .trim_start_matches("departments/")
+            .strip_suffix(".keys.yaml")
+        else {
+            continue;
+        };
         let keys = read_keys(file, source, &mut seen, faults);
-        match departments.iter_mut().find(|department| department.id == id) {
+        match departments
+            .iter_mut()
+            .find(|department| department.id == id)
+        {
             Some(department) => department.keys = keys,
             // Its own file may be there and faulty: that has been said.
             None if tree.get(&format!("departments/{id}.yaml")).is_some() => {}
             None => faults.push("DEPARTMENT_UNKNOWN", file, &Location::UNKNOWN, id, ""),
         }
     }
-    tree.get(BUS_KEYS_FILE).map(|source| read_keys(BUS_KEYS_FILE, source, &mut seen, faults)).unwrap_or_default()
+    tree.get(BUS_KEYS_FILE)
+        .map(|source| read_keys(BUS_KEYS_FILE, source, &mut seen, faults))
+        .unwrap_or_default()
 }
 
 fn read_keys(
@@ -70,9 +94,13 @@ fn read_keys(
     faults: &mut Faults,
 ) -> Vec<PublicKey> {
     let mut keys: Vec<PublicKey> = Vec::new();
-    let Some(raw) = yaml::parse::<RawKeys>(file, source, faults) else { return keys };
+    let Some(raw) = yaml::parse::<RawKeys>(file, source, faults) else {
+        return keys;
+    };
     for raw in raw.keys {
-        let Some(key) = read_key(file, raw.value, faults) else { continue };
+        let Some(key) = read_key(file, raw.value, faults) else {
+            continue;
+        };
         let (key, id_at) = (key.value, key.referenced);
         if keys.iter().any(|other| other.id == key.id) {
             faults.push("KEY_DUPLICATE_ID", file, &id_at, &key.id, "");
@@ -94,11 +122,19 @@ fn read_key(file: &str, raw: RawKey, faults: &mut Faults) -> Option<Located<Publ
         return None;
     }
     let Some(suite) = Suite::from_name(&raw.suite.value) else {
-        faults.push("SUITE_UNKNOWN", file, &raw.suite.referenced, &raw.suite.value, "");
+        faults.push(
+            "SUITE_UNKNOWN",
+            file,
+            &raw.suite.referenced,
+            &raw.suite.value,
+            "",
+        );
         return None;
     };
-    let public: Option<[u8; 32]> =
-        STANDARD.decode(raw.public.value.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+    let public: Option<[u8; 32]> = STANDARD
+        .decode(raw.public.value.as_bytes())
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok());
     let Some(public) = public else {
         faults.push("KEY_MALFORMED", file, &raw.public.referenced, &id.value, "");
         return None;
@@ -113,14 +149,31 @@ fn read_key(file: &str, raw: RawKey, faults: &mut Faults) -> Option<Located<Publ
             let last_batch = revocation
                 .last_batch
                 .into_iter()
-                .map(|(stream, last)| LastBatch { stream, epoch: last.epoch, batch: last.batch })
+                .map(|(stream, last)| LastBatch {
+                    stream,
+                    epoch: last.epoch,
+                    batch: last.batch,
+                })
                 .collect();
             (KeyStatus::Revoked { last_batch }, Some(revocation.reason))
         }
     };
     let (referenced, defined) = (id.referenced, id.defined);
-    let key = PublicKey { id: id.value, usage: raw.usage, info: KeyInfo { suite, public, status }, revoked_because };
-    Some(Located { value: key, referenced, defined })
+    let key = PublicKey {
+        id: id.value,
+        usage: raw.usage,
+        info: KeyInfo {
+            suite,
+            public,
+            status,
+        },
+        revoked_because,
+    };
+    Some(Located {
+        value: key,
+        referenced,
+        defined,
+    })
 }
 
 /// Whether a department can seal at all.

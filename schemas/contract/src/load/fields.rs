@@ -24,7 +24,13 @@ pub(super) fn describe(
     for column in layout.fields() {
         let Some(raw) = described.remove(&column.name) else {
             let at = place(source.avsc, &column.name);
-            faults.push_at("FIELD_UNDESCRIBED", source.avsc_file, at, &column.name, source.file);
+            faults.push_at(
+                "FIELD_UNDESCRIBED",
+                source.avsc_file,
+                at,
+                &column.name,
+                source.file,
+            );
             fields.push(undescribed(column));
             continue;
         };
@@ -36,7 +42,10 @@ pub(super) fn describe(
         let symbols = symbols(source, column, raw.symbols, (&at).into(), faults);
         fields.push(Field {
             name: column.name.clone(),
-            title: Text { zh: raw.zh, en: raw.en },
+            title: Text {
+                zh: raw.zh,
+                en: raw.en,
+            },
             class: raw.class,
             share: match raw.share {
                 RawShare::Allowed => Share::Allowed,
@@ -48,7 +57,11 @@ pub(super) fn describe(
         });
     }
     for (name, raw) in described {
-        let code = if is_nested(&name) { "FIELD_NESTED" } else { "FIELD_UNKNOWN" };
+        let code = if is_nested(&name) {
+            "FIELD_NESTED"
+        } else {
+            "FIELD_UNKNOWN"
+        };
         faults.push(code, source.file, &raw.referenced, &name, source.avsc_file);
     }
     fields
@@ -75,7 +88,10 @@ struct At(u32, u32);
 
 impl From<&serde_saphyr::Location> for At {
     fn from(at: &serde_saphyr::Location) -> Self {
-        Self(u32::try_from(at.line()).unwrap_or(u32::MAX), u32::try_from(at.column()).unwrap_or(u32::MAX))
+        Self(
+            u32::try_from(at.line()).unwrap_or(u32::MAX),
+            u32::try_from(at.column()).unwrap_or(u32::MAX),
+        )
     }
 }
 
@@ -91,11 +107,23 @@ fn symbols(
     for symbol in enum_symbols(&column.ty) {
         match raw.remove(symbol) {
             Some(found) => symbols.push((symbol.clone(), text(found.value))),
-            None => faults.push_at("SYMBOL_TEXT_MISSING", source.file, (at.0, at.1), &column.name, symbol),
+            None => faults.push_at(
+                "SYMBOL_TEXT_MISSING",
+                source.file,
+                (at.0, at.1),
+                &column.name,
+                symbol,
+            ),
         }
     }
     for (symbol, found) in raw {
-        faults.push("SYMBOL_UNKNOWN", source.file, &found.referenced, &column.name, &symbol);
+        faults.push(
+            "SYMBOL_UNKNOWN",
+            source.file,
+            &found.referenced,
+            &column.name,
+            &symbol,
+        );
     }
     symbols
 }

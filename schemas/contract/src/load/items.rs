@@ -8,7 +8,9 @@ use crate::calendar::MAX_WORKING_DAYS;
 use crate::dataset::Dataset;
 use crate::expr::{Names, Rule, Ty};
 use crate::fault::Faults;
-use crate::item::{Column, FactNames, FactNeed, NoteRule, OutcomeRule, RowNames, ServiceItem, slots_of};
+use crate::item::{
+    Column, FactNames, FactNeed, NoteRule, OutcomeRule, RowNames, ServiceItem, slots_of,
+};
 use crate::raw::{RawFact, RawItem};
 use crate::reasons::Reasons;
 use crate::tree::Tree;
@@ -28,15 +30,30 @@ pub(super) fn load(
             faults.push("NAME_INVALID", file, &Location::UNKNOWN, id, "");
             continue;
         }
-        let Some(raw) = yaml::parse::<RawItem>(file, source, faults) else { continue };
+        let Some(raw) = yaml::parse::<RawItem>(file, source, faults) else {
+            continue;
+        };
         let wanted = format!("{}/{}", raw.consumer.value, raw.purpose.value);
         let Some(agreement) = agreements.iter().find(|agreement| agreement.id == wanted) else {
             if tree.get(&format!("agreements/{wanted}.yaml")).is_none() {
-                faults.push("AGREEMENT_UNKNOWN", file, &raw.purpose.referenced, &wanted, "");
+                faults.push(
+                    "AGREEMENT_UNKNOWN",
+                    file,
+                    &raw.purpose.referenced,
+                    &wanted,
+                    "",
+                );
             }
             continue;
         };
-        let mut reader = ItemReader { file, tree, agreement, datasets, reasons, faults };
+        let mut reader = ItemReader {
+            file,
+            tree,
+            agreement,
+            datasets,
+            reasons,
+            faults,
+        };
         items.extend(reader.item(id, raw));
     }
     items
@@ -77,26 +94,41 @@ impl ItemReader<'_> {
             return None;
         }
         let slots = slots_of(&facts);
-        let names = FactNames { facts: &facts, slots: &slots };
+        let names = FactNames {
+            facts: &facts,
+            slots: &slots,
+        };
         let mut outcomes = Vec::new();
         let count = raw.outcomes.value.len();
         for (index, outcome) in raw.outcomes.value.into_iter().enumerate() {
             let at = outcome.referenced;
             let outcome = outcome.value;
             let kind = &outcome.kind;
-            if !kind.value.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') || kind.value.is_empty() {
+            if !kind
+                .value
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b == b'_')
+                || kind.value.is_empty()
+            {
                 self.fault("NAME_INVALID", &kind.referenced, &kind.value, "");
             }
             let term = &outcome.working_days;
             if term.value > MAX_WORKING_DAYS {
                 let limit = MAX_WORKING_DAYS.to_string();
-                self.fault("WORKING_DAYS", &term.referenced, &term.value.to_string(), &limit);
+                self.fault(
+                    "WORKING_DAYS",
+                    &term.referenced,
+                    &term.value.to_string(),
+                    &limit,
+                );
             }
             if index + 1 == count && outcome.when.value.trim() != "true" {
                 self.fault("OUTCOME_NO_DEFAULT", &at, id, "");
             }
             let reasons = self.reasons(&outcome.reasons);
-            let Some(when) = self.condition(&outcome.when, &names) else { continue };
+            let Some(when) = self.condition(&outcome.when, &names) else {
+                continue;
+            };
             outcomes.push(OutcomeRule {
                 when,
                 kind: outcome.kind.value,
@@ -131,12 +163,19 @@ impl ItemReader<'_> {
     fn fact(&mut self, raw: RawFact) -> Option<FactNeed> {
         let name = &raw.dataset;
         let section = self.agreement.sections.iter().position(|section| {
-            self.datasets.get(section.dataset_ix).is_some_and(|dataset| dataset.id == name.value)
+            self.datasets
+                .get(section.dataset_ix)
+                .is_some_and(|dataset| dataset.id == name.value)
         });
         let Some(section) = section else {
             let readable = self.datasets.iter().any(|dataset| dataset.id == name.value);
             if readable || !super::agreements::is_written(self.tree, &name.value) {
-                self.fault("FACT_NOT_AGREED", &name.referenced, &name.value, &self.agreement.id);
+                self.fault(
+                    "FACT_NOT_AGREED",
+                    &name.referenced,
+                    &name.value,
+                    &self.agreement.id,
+                );
             }
             return None;
         };
@@ -147,7 +186,11 @@ impl ItemReader<'_> {
             .iter()
             .map(|&index| {
                 let field = &dataset.fields[usize::from(index)];
-                Column { name: field.name.clone(), ty: Ty::of(&field.layout), answer: false }
+                Column {
+                    name: field.name.clone(),
+                    ty: Ty::of(&field.layout),
+                    answer: false,
+                }
             })
             .collect();
         columns.extend(agreed.answers.iter().map(|answer| Column {
@@ -175,7 +218,12 @@ impl ItemReader<'_> {
         match Rule::condition(&written.value, names) {
             Ok(rule) => Some(rule),
             Err(fault) => {
-                self.fault(fault.code, &written.referenced, &fault.what, &self.agreement.id);
+                self.fault(
+                    fault.code,
+                    &written.referenced,
+                    &fault.what,
+                    &self.agreement.id,
+                );
                 None
             }
         }

@@ -1,5 +1,10 @@
 //! A copy of the repository's contract that a test may spoil, and signatures for it.
-#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::allow_attributes,
+    reason = "tests; each binary uses its part"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,15 +70,20 @@ impl Tree {
     /// The line of the first occurrence, from 1.
     pub fn line(&self, file: &str, needle: &str) -> u32 {
         let text = self.read(file);
-        let at = text.find(needle).unwrap_or_else(|| panic!("{file} does not contain {needle:?}"));
-        u32::try_from(text[..at].lines().count().max(1) + usize::from(text[..at].ends_with('\n'))).unwrap()
+        let at = text
+            .find(needle)
+            .unwrap_or_else(|| panic!("{file} does not contain {needle:?}"));
+        u32::try_from(text[..at].lines().count().max(1) + usize::from(text[..at].ends_with('\n')))
+            .unwrap()
     }
 
     /// Publishes made-up keys for every department and signs every section with them.
     pub fn sign(&self) {
         let contract = Contract::load(self.root(), Mode::Draft).unwrap();
         for (index, department) in contract.departments.iter().enumerate() {
-            let key = |usage: u8| SigningKey::from_bytes(&[u8::try_from(index).unwrap() * 2 + usage + 1; 32]);
+            let key = |usage: u8| {
+                SigningKey::from_bytes(&[u8::try_from(index).unwrap() * 2 + usage + 1; 32])
+            };
             let public = |usage| STANDARD.encode(key(usage).verifying_key().as_bytes());
             let id = &department.id;
             self.write(
@@ -95,8 +105,14 @@ impl Tree {
                     any = true;
                     let key_id = format!("{id}-approval-1");
                     let digest = section.approval.digest;
-                    let payload =
-                        approval_payload(&contract.bus_id, &agreement.id, id, &dataset.id, &key_id, &digest);
+                    let payload = approval_payload(
+                        &contract.bus_id,
+                        &agreement.id,
+                        id,
+                        &dataset.id,
+                        &key_id,
+                        &digest,
+                    );
                     let signature = STANDARD.encode(key(1).sign(&payload).to_bytes());
                     file.push_str(&format!(
                         "  - {{dataset: {}, key: {key_id}, digest: {}, signature: \"{signature}\"}}\n",
@@ -105,7 +121,10 @@ impl Tree {
                     ));
                 }
                 if any {
-                    self.write(&format!("agreements/{}.approvals/{id}.yaml", agreement.id), &file);
+                    self.write(
+                        &format!("agreements/{}.approvals/{id}.yaml", agreement.id),
+                        &file,
+                    );
                 }
             }
         }
