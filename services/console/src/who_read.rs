@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use mz_bus::{BusError, BusOptions, Isolation, Polled, Position, Reader, Record};
-use mz_contract::Contract;
+use mz_contract::{Answer, Contract, Section};
 use mz_journal::{
     AUDIT_WRITERS, Audit, AuditCause, AuditKind, AuditWriter, Chain, ChainBreak, SubjectTag,
     bitmap_fields, extend_chain, topics,
@@ -328,7 +328,11 @@ impl<'a> Walk<'a> {
 }
 
 fn entry(contract: &Contract, audit: &Audit<'_>) -> Entry {
-    let dataset = contract.dataset(&audit.dataset);
+    // A derived answer is no dataset: the fields are those of the record it was computed from.
+    let answer = answer(contract, audit);
+    let dataset = contract
+        .dataset(&audit.dataset)
+        .or_else(|| answer.map(|(section, _)| &contract.datasets[section.dataset_ix]));
     let fields = bitmap_fields(&audit.fields).into_iter().map(|index| {
         let field = dataset.and_then(|dataset| dataset.fields.get(usize::from(index)));
         field.map_or_else(
@@ -368,8 +372,10 @@ fn entry(contract: &Contract, audit: &Audit<'_>) -> Entry {
         purpose: audit.purpose.to_string(),
         dataset: Named {
             id: audit.dataset.to_string(),
-            title: dataset
-                .map(|dataset| Text::from(&dataset.title))
+            title: answer
+                .map(|(_, answer)| &answer.title)
+                .or_else(|| dataset.map(|dataset| &dataset.title))
+                .map(Text::from)
                 .unwrap_or_default(),
         },
         fields: fields.collect(),
@@ -386,6 +392,20 @@ fn entry(contract: &Contract, audit: &Audit<'_>) -> Entry {
         version: (reads && audit.version_counter > 0)
             .then_some((audit.version_epoch, audit.version_counter)),
     }
+}
+
+fn answer<'c>(contract: &'c Contract, audit: &Audit<'_>) -> Option<(&'c Section, &'c Answer)> {
+    let sections = &contract.agreement(&audit.agreement)?.sections;
+    sections.iter().find_map(|section| {
+        let named = |answer: &&Answer| {
+            audit.dataset == format!("answer.{}.v{}", answer.name, answer.version)
+        };
+        section
+            .answers
+            .iter()
+            .find(named)
+            .map(|answer| (section, answer))
+    })
 }
 
 fn rule(contract: &Contract, code: &str) -> ReasonEntry {
