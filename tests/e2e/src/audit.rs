@@ -69,7 +69,8 @@ impl Log {
             let lane = u16::try_from(record.partition).unwrap_or(u16::MAX);
             let writer = topics::parse_audit_key(&record.key).map(|(writer, ..)| writer);
             let (Some(writer), Some(bytes)) = (writer, record.value.as_deref()) else {
-                log.breaks.push(format!("lane {lane}: offset {}", record.offset));
+                log.breaks
+                    .push(format!("lane {lane}: offset {}", record.offset));
                 return;
             };
             let chain = chains
@@ -127,8 +128,12 @@ pub fn outputs(contract: &Contract) -> Vec<String> {
     contract
         .sections()
         .flat_map(|section| {
-            std::iter::once(section.out_topic.clone())
-                .chain(section.answers.iter().map(|answer| answer.out_topic.clone()))
+            std::iter::once(section.out_topic.clone()).chain(
+                section
+                    .answers
+                    .iter()
+                    .map(|answer| answer.out_topic.clone()),
+            )
         })
         .collect()
 }
@@ -172,12 +177,19 @@ pub fn chains(bus: &BusOptions, lanes: u16, log: &Log) -> Result<Check, BusError
     }
     let states = states(bus, lanes)?;
     for ((kind, lane), state) in &states {
-        let writer = AUDIT_WRITERS
-            .into_iter()
-            .find(|writer| matches!((*kind, writer), ("gw", AuditWriter::Gateway) | ("vault", AuditWriter::Vault)));
+        let writer = AUDIT_WRITERS.into_iter().find(|writer| {
+            matches!(
+                (*kind, writer),
+                ("gw", AuditWriter::Gateway) | ("vault", AuditWriter::Vault)
+            )
+        });
         let Some(writer) = writer else { continue };
         let last = log.last.get(&(writer, *lane)).copied().unwrap_or(0);
-        check.equal(&format!("last number of {kind}|{lane}"), last, state.audit_number);
+        check.equal(
+            &format!("last number of {kind}|{lane}"),
+            last,
+            state.audit_number,
+        );
     }
     check.figure = format!("{} entries in {} chains", log.entries.len(), log.last.len());
     Ok(check)
@@ -195,31 +207,43 @@ pub fn deliveries(bus: &BusOptions, contract: &Contract, log: &Log) -> Result<Ch
     let mut seen = 0_u64;
     for topic in outputs(contract) {
         let mut last: HashMap<i32, u64> = HashMap::new();
-        each_record(bus, &topic, contract.lanes, Isolation::Committed, |record| {
-            seen += 1;
-            let at = format!("{topic} [{}] at {}", record.partition, record.offset);
-            let Some(header) = record.delivery() else {
-                check.fault(format!("{at}: no delivery header"));
-                return;
-            };
-            let sequence = last.entry(record.partition).or_insert(0);
-            if header.sequence != *sequence + 1 {
-                check.fault(format!("{at}: sequence {} after {sequence}", header.sequence));
-            }
-            *sequence = header.sequence;
-            match audited.remove(&(header.audit_lane, header.audit_number)) {
-                None => check.fault(format!("{at}: no audit entry of its own")),
-                Some(entry) => {
-                    let same = entry.topic() == topic
-                        && i32::from(entry.lane) == record.partition
-                        && entry.output_sequence == header.sequence
-                        && entry.agreement == header.agreement;
-                    if !same {
-                        check.fault(format!("{at}: audit entry {} is about something else", entry.id()));
+        each_record(
+            bus,
+            &topic,
+            contract.lanes,
+            Isolation::Committed,
+            |record| {
+                seen += 1;
+                let at = format!("{topic} [{}] at {}", record.partition, record.offset);
+                let Some(header) = record.delivery() else {
+                    check.fault(format!("{at}: no delivery header"));
+                    return;
+                };
+                let sequence = last.entry(record.partition).or_insert(0);
+                if header.sequence != *sequence + 1 {
+                    check.fault(format!(
+                        "{at}: sequence {} after {sequence}",
+                        header.sequence
+                    ));
+                }
+                *sequence = header.sequence;
+                match audited.remove(&(header.audit_lane, header.audit_number)) {
+                    None => check.fault(format!("{at}: no audit entry of its own")),
+                    Some(entry) => {
+                        let same = entry.topic() == topic
+                            && i32::from(entry.lane) == record.partition
+                            && entry.output_sequence == header.sequence
+                            && entry.agreement == header.agreement;
+                        if !same {
+                            check.fault(format!(
+                                "{at}: audit entry {} is about something else",
+                                entry.id()
+                            ));
+                        }
                     }
                 }
-            }
-        })?;
+            },
+        )?;
     }
     for entry in audited.values().take(3) {
         check.fault(format!("audit entry {} has no delivery", entry.id()));
@@ -280,7 +304,10 @@ pub fn outcomes(contract: &Contract, log: &Log, decided: &BTreeMap<String, u64>)
         );
     }
     for (key, count) in &delivered {
-        check.fault(format!("{count} deliveries of {} {} in no summary", key.0, key.1));
+        check.fault(format!(
+            "{count} deliveries of {} {} in no summary",
+            key.0, key.1
+        ));
     }
     // Every event was decided once for every agreement that reads its dataset.
     for agreement in &contract.agreements {
@@ -297,7 +324,11 @@ pub fn outcomes(contract: &Contract, log: &Log, decided: &BTreeMap<String, u64>)
                 let matched = sums
                     .get(&(agreement.id.clone(), label.clone(), false))
                     .map_or(0, |sum| sum.matched);
-                check.equal(&format!("{} {label}: matched", agreement.id), matched, events);
+                check.equal(
+                    &format!("{} {label}: matched", agreement.id),
+                    matched,
+                    events,
+                );
             }
         }
     }
@@ -353,13 +384,21 @@ pub fn kinds(
         .filter_map(|entry| entry.grant)
         .collect();
     let grants = grants(bus, contract.lanes)?;
-    check.equal("cases opened", log.count(AuditKind::CaseOpened), grants.len() as u64);
+    check.equal(
+        "cases opened",
+        log.count(AuditKind::CaseOpened),
+        grants.len() as u64,
+    );
     check.equal("cases opened, each once", opened.len(), grants.len());
     let closed = grants
         .values()
         .filter(|grant| grant.status == GrantStatus::Closed)
         .count();
-    check.equal("cases closed", log.count(AuditKind::CaseClosed), closed as u64);
+    check.equal(
+        "cases closed",
+        log.count(AuditKind::CaseClosed),
+        closed as u64,
+    );
 
     let exposed = exposed(bus, contract)?;
     check.equal("exposed", log.count(AuditKind::Exposed), exposed);
@@ -410,7 +449,12 @@ pub fn everything_sent_to(
     let mut all = Vec::new();
     for topic in outputs(contract) {
         if topic.starts_with(&format!("to.{consumer}.")) {
-            all.extend(read_topic(bus, &topic, contract.lanes, Isolation::Uncommitted)?);
+            all.extend(read_topic(
+                bus,
+                &topic,
+                contract.lanes,
+                Isolation::Uncommitted,
+            )?);
         }
     }
     Ok(all)

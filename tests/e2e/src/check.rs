@@ -51,7 +51,14 @@ pub fn assert_all(checks: &[Check]) {
     let broken: Vec<String> = checks
         .iter()
         .filter(|check| !check.holds())
-        .map(|check| format!("{} ({}):\n  {}", check.name, check.figure, check.faults.join("\n  ")))
+        .map(|check| {
+            format!(
+                "{} ({}):\n  {}",
+                check.name,
+                check.figure,
+                check.faults.join("\n  ")
+            )
+        })
         .collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }

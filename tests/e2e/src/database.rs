@@ -4,7 +4,10 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 /// Runs `work` with a fresh connection. Panics with the database's words when it fails.
 #[track_caller]
-pub fn with<T>(url: &str, work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>) -> T {
+pub fn with<T>(
+    url: &str,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+) -> T {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -55,8 +58,7 @@ pub fn dump(url: &str) -> Vec<(String, Vec<u8>)> {
             for text in texts {
                 let mut bytes = text.clone().into_bytes();
                 for part in text.split("\\\\x").skip(1) {
-                    let digits: String =
-                        part.chars().take_while(char::is_ascii_hexdigit).collect();
+                    let digits: String = part.chars().take_while(char::is_ascii_hexdigit).collect();
                     bytes.extend(hex::decode(digits).unwrap_or_default());
                 }
                 rows.push((format!("{schema}.{table}"), bytes));

@@ -21,10 +21,14 @@ pub fn repository() -> PathBuf {
     root.canonicalize().unwrap_or(root)
 }
 
-/// The binary under test, built from the present sources in the profile of the tests.
+/// The binary under test: `MIANZHENG_BIN`, else built from the present sources in the profile of
+/// the tests.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("MIANZHENG_BIN").filter(|path| !path.is_empty()) {
+            return path.into();
+        }
         let release = std::env::current_exe()
             .is_ok_and(|path| path.components().any(|part| part.as_os_str() == "release"));
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -62,8 +66,8 @@ impl Installation {
         Self::with(name, |_| {})
     }
 
-    /// The same, with changes to the contract copy before it is signed.
-    pub fn with(name: &str, change: impl FnOnce(&Path)) -> Self {
+    /// The same, with changes to contract copy and keys before the contract is signed.
+    pub fn with(name: &str, change: impl FnOnce(&Self)) -> Self {
         let stack = testing::shared();
         let prefix = testing::prefix();
         let dir = target()
@@ -91,7 +95,7 @@ impl Installation {
         ]);
         copy_tree(&stack.info().keys, it.keys().root());
         write_private(&it.dir.join("database.url"), &it.database_url);
-        change(&it.contract_root());
+        change(&it);
         it.run(&["keys"]);
         it.sign();
         it.run(&["apply", "--yes"]);

@@ -27,19 +27,29 @@ pub fn published(expected: &Expected, events: &BTreeMap<String, Events>) -> Chec
         for refused in events.refused.iter().take(2) {
             check.fault(format!("{dataset}: {refused:?}"));
         }
-        let name = dataset.rsplit_once(".v").map_or(&**dataset, |(name, _)| name);
+        let name = dataset
+            .rsplit_once(".v")
+            .map_or(&**dataset, |(name, _)| name);
         let Some(register) = expected.registers.get(name) else {
             check.fault(format!("{dataset}: no such register"));
             continue;
         };
         let newest = events.newest();
-        check.equal(&format!("{dataset}: records"), newest.len() as u64, register.records);
+        check.equal(
+            &format!("{dataset}: records"),
+            newest.len() as u64,
+            register.records,
+        );
         let versions: HashSet<(&[u8], u32, u64)> = events
             .good
             .iter()
             .map(|event| (&*event.key, event.version.epoch, event.version.counter))
             .collect();
-        check.equal(&format!("{dataset}: published twice"), events.good.len(), versions.len());
+        check.equal(
+            &format!("{dataset}: published twice"),
+            events.good.len(),
+            versions.len(),
+        );
         numbered(&mut check, dataset, events);
     }
     check.figure = format!("{total} events");

@@ -44,11 +44,10 @@ pub fn newest(url: &str, contract: &Contract, events: &BTreeMap<String, Events>)
 
 fn facts(url: &str) -> Vec<Place> {
     database::with(url, async |connection| {
-        let rows: Vec<(i32, i32, i64, i64, i64)> = sqlx::query_as(
-            "SELECT dataset, lane, source_offset, epoch, counter FROM vault.fact",
-        )
-        .fetch_all(connection)
-        .await?;
+        let rows: Vec<(i32, i32, i64, i64, i64)> =
+            sqlx::query_as("SELECT dataset, lane, source_offset, epoch, counter FROM vault.fact")
+                .fetch_all(connection)
+                .await?;
         Ok(rows
             .into_iter()
             .map(|(dataset, lane, offset, epoch, counter)| {
