@@ -56,7 +56,7 @@ wait_for() {
   shift 2
   until "$@"; do
     if [ $SECONDS -ge $limit ]; then
-      say "等不到:$what" "gave up waiting for: $what" >&2
+      say "等不到：$what" "gave up waiting for: $what" >&2
       exit 1
     fi
     sleep 0.2
@@ -76,7 +76,7 @@ stop() {
   [ ${#services[@]} -gt 0 ] && kill "${services[@]}" 2>/dev/null
   for pid in "${services[@]}"; do wait "$pid" 2>/dev/null || true; done
   [ -x "$bin" ] && [ -e "$dir/stack.json" ] && mz stack down >/dev/null 2>&1
-  if [ $status -ne 0 ]; then say "演示失败,日志在 $logs" "The demo failed; logs are in $logs" >&2; fi
+  if [ $status -ne 0 ]; then say "演示失败，日志在 $logs" "The demo failed; logs are in $logs" >&2; fi
   exit $status
 }
 
@@ -86,7 +86,7 @@ need_packages
 mkdir -p "$logs"
 if [ -z "${MIANZHENG_BIN:-}" ]; then
   need_rust
-  chapter "编译(首次需要几分钟)" "Building (the first time takes minutes)"
+  chapter "编译（首次需要几分钟）" "Building (the first time takes minutes)"
   cargo build --locked -p mianzheng
 fi
 begun=$SECONDS
@@ -97,7 +97,7 @@ mz stack reset >/dev/null 2>&1 || true
 rm -rf "$city" "$dir/contract" "$dir/instance.yaml"
 mz stack up
 
-chapter "合同:各提供部门签署批准,建立主题、权限和表" "Contract: providers sign their approvals; topics, access rules and tables are made"
+chapter "合同：各提供部门签署批准，建立主题、权限和表" "Contract: providers sign their approvals; topics, access rules and tables are made"
 for department in hrss realestate police; do quietly "sign-$department" mz contract sign --department "$department"; done
 quietly lint mz lint
 quietly apply mz apply --yes
@@ -105,7 +105,7 @@ mz apply --check >/dev/null && say "集群与合同一致" "the cluster is what 
 
 chapter "$persons 名合成人员的登记簿" "Registers of $persons synthetic persons"
 quietly synth mz synth --persons "$persons" --seed 1 --dirty 10 --as-of "$(date +%F)" --load "$city"
-say "人社:审批名单 xlsx、参保 CSV(GB18030);不动产:PostgreSQL;公安:NDJSON。每千行有十行是错的。" \
+say "人社：审批名单 xlsx、参保 CSV（GB18030）；不动产：PostgreSQL；公安：NDJSON。每千行有十行是错的。" \
   "HRSS: approvals in xlsx, insurance in CSV (GB18030); real estate: PostgreSQL; police: NDJSON. Ten rows in a thousand are dirty."
 
 start gateway gateway
@@ -150,11 +150,11 @@ settled() {
   for dataset in $datasets; do [ "$(delivered "$dataset")" = "$(due "$dataset")" ] || return 1; done
 }
 
-chapter "网关验签、判定、交付;办件打开后补送以前的事实" \
+chapter "网关验签、判定、交付；立案后补送以前的事实" \
   "The gateway verifies, decides, delivers; where a case opens it fetches what was published before"
 wait_for 90 "deliveries" settled
 for dataset in $datasets; do printf '  %-28s %6d\n' "$dataset" "$(delivered "$dataset")"; done
-say "与登记簿里有办件的人逐条相符,一条不多,一条不少。" \
+say "与登记簿里有办件的人逐条相符，一条不多，一条不少。" \
   "Exactly the records of people with a case, as the registers have them: none more, none less."
 quietly adapter mz adapter deploy/demo/adapter.yaml --once
 say "公安的接收端已逐条核验签章并写入自己的表。" "The police adapter checked every seal and wrote its own tables."
@@ -166,8 +166,8 @@ id=$(story settler id) name=$(story settler name) booking=$(story settler bookin
 person=$(grep -F "\"$id\"" "$dir/police.jsonl" | sed -n '1s/.*"person":"\([0-9a-f]*\)".*/\1/p')
 rows() { grep -cF "\"$1\"" "$dir/police.jsonl" || true; }
 
-chapter "故事:$name,人才入户已获批准,预约 $booking" "The story: $name, talent settlement approved, booking $booking"
-bold "$(say "一、公安收到的(每条都有出具部门的签章)" "1. What police received, each record under its department's seal")"
+chapter "故事：$name，人才入户已获批准，预约 $booking" "The story: $name, talent settlement approved, booking $booking"
+bold "$(say "一、公安收到的（每条都有出具部门的签章）" "1. What police received, each record under its department's seal")"
 mz read --department police --person "$person" --pretty
 
 bold "$(say "二、公安没有收到的" "2. What police did not receive")"
@@ -180,25 +180,25 @@ done
 
 bold "$(say "三、没有办件的人" "3. People without a case")"
 printf '  %s: %s\n' "$(story no_case name)" \
-  "$(say "已获批准、未预约:公安只有 $(rows "$(story no_case id)") 条(审批名单)" \
+  "$(say "已获批准、未预约：公安只有 $(rows "$(story no_case id)") 条（审批名单）" \
     "approved, has not booked: police hold $(rows "$(story no_case id)") record (the approval)")"
 printf '  %s: %s\n' "$(story outsider name)" \
-  "$(say "参保、有房、未申请:公安有 $(rows "$(story outsider id)") 条" \
+  "$(say "参保、有房、未申请：公安有 $(rows "$(story outsider id)") 条" \
     "insured, owns a home, never applied: police hold $(rows "$(story outsider id)") records")"
 [ "$(rows "$(story no_case id)")" -eq 1 ] && [ "$(rows "$(story outsider id)")" -eq 0 ]
 
-bold "$(say "四、到了窗口,只带身份证" "4. At the window, with an ID card only")"
+bold "$(say "四、到了窗口，只带身份证" "4. At the window, with an ID card only")"
 printf '%s\n' "$id" | mz bundle --item talent-settlement --department police --operator H0231 \
   --reason "$(say "窗口受理 $booking" "at the window, booking $booking")" --id - \
   --out "$dir/bundle.json" --html "$dir/sheet.html" --pretty | sed 's/^/  /'
 
-bold "$(say "五、离线核验;改动一个字就会被发现" "5. Verified offline; one changed character is noticed")"
+bold "$(say "五、离线核验；改动一个字就会被发现" "5. Verified offline; one changed character is noticed")"
 mz verify "$dir/bundle.json" | tail -n 3 | sed 's/^/  /'
 sed 's/"monthsTotal":\([0-9]*\)/"monthsTotal":9\1/' "$dir/bundle.json" >"$dir/altered.json"
 status=0
 mz verify "$dir/altered.json" >"$logs/altered.log" 2>&1 || status=$?
 [ $status -eq 4 ]
-say "  改动后的副本:未通过(退出码 4)" "  the altered copy: refused (exit code 4)"
+say "  改动后的副本：未通过（退出码 4）" "  the altered copy: refused (exit code 4)"
 
 bold "$(say "六、谁看过他的数据" "6. Who read this person's data")"
 printf '%s\n' "$id" | mz who-read --id - --operator A0007 --reason "$(say "演示" "demo")" | sed 's/^/  /'
@@ -206,14 +206,14 @@ printf '%s\n' "$id" | mz who-read --id - --operator A0007 --reason "$(say "演�
 # ---- summary ---------------------------------------------------------------------------------------------
 
 chapter "小结" "Summary"
-say "  $persons 人的登记簿已发布,公安收到 $(wc -l <"$dir/police.jsonl") 条,每条都已核验。" \
+say "  $persons 人的登记簿已发布，公安收到 $(wc -l <"$dir/police.jsonl") 条，每条都已核验。" \
   "  Registers of $persons people published; police received $(wc -l <"$dir/police.jsonl") records, each verified."
-say "  A4 数据核验单:$PWD/$dir/sheet.html" "  A4 sheet (数据核验单): $PWD/$dir/sheet.html"
-say "  材料包:$PWD/$dir/bundle.json" "  Bundle: $PWD/$dir/bundle.json"
-say "  被拒的行(含值,仅本人可读):$PWD/$city/rejects" "  Refused rows (with their values, mode 0600): $PWD/$city/rejects"
-say "  用时 $((SECONDS - begun)) 秒(不含编译)" "  $((SECONDS - begun)) s without the build"
+say "  A4 数据核验单：$PWD/$dir/sheet.html" "  A4 sheet (数据核验单): $PWD/$dir/sheet.html"
+say "  材料包：$PWD/$dir/bundle.json" "  Bundle: $PWD/$dir/bundle.json"
+say "  被拒的行（含值，仅本人可读）：$PWD/$city/rejects" "  Refused rows (with their values, mode 0600): $PWD/$city/rejects"
+say "  用时 $((SECONDS - begun)) 秒（不含编译）" "  $((SECONDS - begun)) s without the build"
 if [ "$keep" = yes ]; then
   trap - EXIT INT TERM
-  say "  仍在运行。停止:kill ${services[*]}; $bin --dir $dir stack down" \
+  say "  仍在运行。停止：kill ${services[*]}; $bin --dir $dir stack down" \
     "  Still running. To stop: kill ${services[*]}; $bin --dir $dir stack down"
 fi
