@@ -2,6 +2,7 @@
 //! in Kafka, every known alteration of them, and the golden vectors.
 
 mod alteration;
+mod files;
 mod golden;
 
 use std::collections::BTreeMap;
