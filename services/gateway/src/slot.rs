@@ -233,7 +233,7 @@ impl Runner<'_> {
                 .open_since
                 .map(|since| (since + pace.linger).max(last_commit + pace.commit_every));
             let wait = due.map_or(IDLE_WAIT, |due| {
-                due.saturating_duration_since(Instant::now())
+                due.saturating_duration_since(Instant::now()).min(IDLE_WAIT)
             });
             let left = pace
                 .max_events
