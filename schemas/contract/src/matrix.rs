@@ -19,7 +19,7 @@ pub fn policy_matrix(contract: &Contract) -> String {
 fn write_page(contract: &Contract, page: &mut String) -> std::fmt::Result {
     page.push_str(concat!(
         "# 谁可以看什么 · Who may see what\n\n",
-        "由契约生成，勿手改；改契约后运行 `MIANZHENG_BLESS=1 cargo test -p mz-contract --test policy`。\n",
+        "由契约生成，勿手改；改契约后运行 `MIANZHENG_BLESS=1 cargo test -p mz-contract policy`。\n",
         "Generated from the contract; don't edit. After a change run the command above and review the diff.\n\n",
         "| 标记 Mark | 含义 Meaning |\n|---|---|\n",
         "| ● | 提供 delivered |\n",

@@ -1,12 +1,10 @@
 //! What must not be believed: keys, approvals and hostile files.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't set up has failed")]
 
-mod tree;
 
 use mz_contract::{Contract, Lang, Mode, lint};
 use proptest::prelude::*;
-use tree::Tree;
+use crate::tree::Tree;
 
 const HRSS: &str = "departments/hrss.yaml";
 const KEYS: &str = "departments/hrss.keys.yaml";

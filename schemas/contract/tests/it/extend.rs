@@ -1,9 +1,8 @@
 //! A new department, dataset and agreement are files under `schemas/` and nothing else: no Rust.
 
-mod tree;
 
 use mz_contract::{Contract, Lang, Mode, allocate_schema_ids, lint, matrix::policy_matrix};
-use tree::Tree;
+use crate::tree::Tree;
 
 const DEPARTMENT: &str = "
 name: {zh: 总工会, en: Federation of Trade Unions}

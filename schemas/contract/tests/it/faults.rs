@@ -1,12 +1,12 @@
 //! Every fault that lint knows, planted in a copy of the repository's contract: the code, the file and
 //! the line must be right, and both languages must have a text without gaps.
 
-mod tree;
+use crate::tree;
 
 use std::collections::BTreeSet;
 
 use mz_contract::{Lang, Mode, codes, lint};
-use tree::Tree;
+use crate::tree::Tree;
 
 /// How a contract is spoilt.
 enum Plant {

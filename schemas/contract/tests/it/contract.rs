@@ -1,12 +1,11 @@
 //! The repository's contract as other crates use it.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't set up has failed")]
 
-mod tree;
+use crate::tree;
 
 use mz_contract::{Contract, IdNumber, Mode, Moment, SchemaKey, Scope, parse_date};
 use mz_seal::{Datum, KeySource, Layout, encode};
-use tree::Tree;
+use crate::tree::Tree;
 
 fn contract() -> Contract {
     Contract::load(&tree::repository(), Mode::Draft).unwrap()
