@@ -18,8 +18,8 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 /// People for whom one event may open a case: an applicant and a family, not a list.
 const MAX_SUBJECTS: usize = 32;
 /// Reasons in the grants themselves.
-const OPENED: &str = "CASE_OPENED_BY_EVENT";
-const CLOSED: &str = "CASE_CLOSED_BY_EVENT";
+pub(crate) const OPENED: &str = "CASE_OPENED_BY_EVENT";
+pub(crate) const CLOSED: &str = "CASE_CLOSED_BY_EVENT";
 
 /// Opens and closes what the rules of the event's dataset say.
 pub(crate) fn apply(
@@ -113,16 +113,7 @@ fn open(
             subject_sealed: None,
         };
         write(w, home, &grant)?;
-        w.case(
-            lane,
-            AuditKind::CaseOpened,
-            at,
-            subject,
-            id,
-            event,
-            &verified.meta,
-            trigger,
-        )?;
+        w.case(lane, AuditKind::CaseOpened, at, subject, id, event)?;
         w.out.counts.cases_opened += 1;
         if home == lane.lane {
             lane.unread_cases.insert(id, grant);
@@ -190,16 +181,7 @@ fn close(
         write(w, lane.lane, &grant)?;
         grants.join(agreement_ix, &grant).map_err(Error::from)?;
         lane.unread_cases.remove(&id);
-        w.case(
-            lane,
-            AuditKind::CaseClosed,
-            at,
-            subject,
-            id,
-            event,
-            &verified.meta,
-            digest,
-        )?;
+        w.case(lane, AuditKind::CaseClosed, at, subject, id, event)?;
         w.out.counts.cases_closed += 1;
     }
     Ok(())

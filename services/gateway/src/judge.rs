@@ -5,7 +5,7 @@ use mz_bus::Record;
 use mz_bus::TxProducer;
 use mz_journal::{AuditCause, FactBody, FactReply, Record as _, RecordTag, StoredFact, topics};
 use mz_policy::{Decision, Denial, GrantsIndex, Now, decide};
-use mz_seal::{Digest, Expect, Headers, MetaRef, Verified, unframe, uuid_text};
+use mz_seal::{Expect, Headers, MetaRef, Verified, unframe, uuid_text};
 
 use crate::cases;
 use crate::engine::Engine;
@@ -91,6 +91,8 @@ impl Engine {
                 .record_tag(verified.meta.dataset, verified.record),
             offset,
             cause,
+            meta: &verified.meta,
+            digest: &verified.event_digest,
             id: headers.id.unwrap_or_default(),
             ce_source: headers.source.unwrap_or_default(),
             time: headers.time.unwrap_or_default(),
@@ -227,6 +229,8 @@ impl Engine {
                 record: tag,
                 offset,
                 cause,
+                meta: &verified.meta,
+                digest: &verified.event_digest,
                 id: &id,
                 ce_source: ce_source.as_bytes(),
                 time: time.as_bytes(),
@@ -411,17 +415,8 @@ fn judge(
             }
         }
     }
-    let digest: &Digest = &verified.event_digest;
-    if let Some((reading, denial)) = denials.first {
-        w.denied(
-            lane,
-            (reading, denial),
-            &denials.rules,
-            denials.count,
-            event,
-            &verified.meta,
-            digest,
-        )?;
+    if let Some(first) = denials.first {
+        w.denied(lane, first, &denials.rules, denials.count, event)?;
     }
     Ok(())
 }

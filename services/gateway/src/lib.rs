@@ -9,6 +9,8 @@
 mod answers;
 mod backfill;
 mod cases;
+#[cfg(test)]
+mod codes;
 mod engine;
 mod error;
 mod exposure;

@@ -68,6 +68,8 @@ pub(crate) struct EventRef<'e> {
     pub record: RecordTag,
     pub offset: i64,
     pub cause: AuditCause,
+    pub meta: &'e MetaRef<'e>,
+    pub digest: &'e Digest,
     /// CloudEvents headers as they belong to the event's meta.
     pub id: &'e [u8],
     pub ce_source: &'e [u8],
@@ -234,12 +236,7 @@ impl Writer<'_> {
         if permit.withdraws() {
             entry.reason = WITHDRAWN_BY_SOURCE.into();
         }
-        about(
-            &mut entry,
-            event,
-            &permit.event().meta,
-            &permit.event().event_digest,
-        );
+        about(&mut entry, event);
         self.audit(lane, &mut entry)?;
 
         let mark = self.mark(lane, output, sequence)?;
@@ -299,8 +296,6 @@ impl Writer<'_> {
         rules: &str,
         count: u32,
         event: &EventRef<'_>,
-        meta: &MetaRef<'_>,
-        digest: &Digest,
     ) -> Result<(), Halt> {
         let (reading, denial) = first;
         let agreement = self.plan.agreement(reading.agreement);
@@ -312,7 +307,7 @@ impl Writer<'_> {
         entry.grant = denial.grant;
         entry.rule = rules.into();
         entry.counts.denied = count;
-        about(&mut entry, event, meta, digest);
+        about(&mut entry, event);
         self.audit(lane, &mut entry)?;
         Ok(())
     }
@@ -383,8 +378,6 @@ impl Writer<'_> {
         subject: mz_journal::SubjectTag,
         grant: GrantId,
         event: &EventRef<'_>,
-        meta: &MetaRef<'_>,
-        digest: &Digest,
     ) -> Result<(), Halt> {
         let agreement = self.plan.agreement(agreement);
         let mut entry = self.entry(lane, kind, event.cause);
@@ -393,7 +386,7 @@ impl Writer<'_> {
         entry.purpose = agreement.purpose.as_str().into();
         entry.dataset = self.plan.dataset(event.source).id.as_str().into();
         entry.grant = Some(grant);
-        about(&mut entry, event, meta, digest);
+        about(&mut entry, event);
         // A booking names dependents: the entry is about the person whose case it is.
         entry.subject = subject;
         self.audit(lane, &mut entry)?;
@@ -402,12 +395,12 @@ impl Writer<'_> {
 }
 
 /// Which event an entry is about.
-fn about(entry: &mut Audit<'_>, event: &EventRef<'_>, meta: &MetaRef<'_>, digest: &Digest) {
+fn about(entry: &mut Audit<'_>, event: &EventRef<'_>) {
     entry.subject = event.person.tag;
     entry.record = event.record;
-    entry.event = *digest;
-    entry.version_epoch = meta.epoch;
-    entry.version_counter = meta.counter;
+    entry.event = *event.digest;
+    entry.version_epoch = event.meta.epoch;
+    entry.version_counter = event.meta.counter;
     entry.source_offset = event.offset;
 }
 
