@@ -346,5 +346,20 @@ pub enum BenchCommand {
         /// Events per throughput round
         #[arg(long)]
         events: Option<u64>,
+        /// A case for one person in so many; without it, for everybody and then for one in 1,000
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        one_in: Option<u32>,
+    },
+    /// From publishing to the row in a department's table, at a fixed rate
+    Adapter {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// Events a second
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        rate: u32,
+        /// Seconds that count
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        seconds: u64,
     },
 }

@@ -1,0 +1,61 @@
+//! The whole benchmark, small: it runs to the end, the gateway delivers what it must, and the JSON
+//! object has the promised shape. The figures mean nothing here.
+
+#![expect(clippy::unwrap_used, reason = "a test says by panicking what went wrong")]
+
+use mz_bench::gateway::{Options, run};
+use mz_bus::{BusOptions, TlsFiles};
+use mz_stack::testing;
+use std::time::Duration;
+
+fn options() -> Options {
+    let stack = testing::shared();
+    let parts = stack.bus("bus.admin");
+    let admin = BusOptions {
+        bootstrap: parts.bootstrap,
+        prefix: String::new(),
+        tls: Some(TlsFiles {
+            ca: parts.ca,
+            cert: parts.cert,
+            key: parts.key,
+        }),
+        client_id: "bus.admin".to_owned(),
+    };
+    Options {
+        events: 3_000,
+        warm_up: 2_000,
+        rounds: 2,
+        people: 300,
+        rate: 500,
+        latency: Duration::from_secs(1),
+        ..Options::new(admin, stack.info().keys.clone())
+    }
+}
+
+#[test]
+fn both_sides_run_and_the_object_has_its_shape() {
+    let report = run(&options(), &|step| eprintln!("{step}")).unwrap();
+    let object = serde_json::to_value(&report).unwrap();
+    for figure in ["events_per_s", "p99_ms"] {
+        for side in ["passthrough", "gateway", "ratio"] {
+            assert!(object[figure][side].as_f64().unwrap() > 0.0, "{figure} {side}: {object}");
+        }
+    }
+    let keys: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["config", "events_per_s", "p99_ms"]);
+    // The pass-through writes what the gateway writes.
+    let bytes = &report.config.bytes;
+    assert!(bytes.output_seal > 400 && bytes.audit > 200 && bytes.state > 50, "{bytes:?}");
+    assert!(report.to_string().contains("pass-through"));
+}
+
+#[test]
+fn few_cases_mean_few_deliveries() {
+    let options = Options {
+        case_for_one_in: 100,
+        rounds: 1,
+        ..options()
+    };
+    let report = run(&options, &|_| {}).unwrap();
+    assert!(report.events_per_s.gateway > 0.0);
+}
