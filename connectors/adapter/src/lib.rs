@@ -3,6 +3,7 @@
 //! - [`Config`]: the file that an operator writes; [`Options`]: with cluster, contract, database.
 //! - [`Service`] and [`run`]: the loop; [`Handle`], [`Summary`]: what it did.
 //! - [`Target`]: topics of the agreement and their tables; [`Column`]: from Avro to SQL.
+//! - [`Inspector`]: the same checks on single deliveries, without a database.
 //! - `check`: nothing is written that the issuing department's signature does not cover.
 //! - `batch`, `store`: newest version per record, rows and positions in one transaction.
 //! - `sql`, [`Ident`]: the only place that makes SQL of names.
@@ -13,6 +14,7 @@ mod column;
 mod config;
 mod error;
 mod ident;
+mod inspect;
 pub mod limits;
 mod service;
 mod sql;
@@ -25,6 +27,7 @@ pub use column::{Column, ColumnType};
 pub use config::{Config, DatabaseConfig, OnWithdrawal, WhenLost};
 pub use error::Error;
 pub use ident::Ident;
+pub use inspect::{Inspected, Inspector};
 pub use service::{Handle, Options, Service, run};
 pub use store::Database;
 pub use summary::{Histogram, Quantiles, Summary, TopicCounts};

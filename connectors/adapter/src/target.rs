@@ -16,7 +16,7 @@ use crate::ident::Ident;
 pub(crate) const RESERVED: &str = "mz_";
 
 /// One delivery topic and its table.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Target {
     /// `hrss.insurance.status.v1` or `answer.insured6of12.v1`: its name in the configuration.
     pub name: String,
@@ -30,7 +30,7 @@ pub struct Target {
 }
 
 /// What a delivery is verified as.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Kind {
     /// A department's record, by the dataset's index in the contract.
     Section { dataset: usize },
@@ -39,7 +39,7 @@ pub(crate) enum Kind {
 }
 
 /// One schema of the topic: the current one, or one that older records were written with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Variant {
     pub schema_id: u32,
     pub layout: Arc<Layout>,
