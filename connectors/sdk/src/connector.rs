@@ -399,12 +399,7 @@ impl Connector {
             // Two rows of one export contradict each other. The first stands: publishing both would
             // publish both again in every pass.
             let record = Some((event.dataset.clone(), checked.record));
-            return self.reject(&own_reject(
-                event,
-                String::new(),
-                "RECORD_CONTRADICTS",
-                record,
-            ));
+            return self.reject(&own_reject(event, String::new(), "ROW_CONTRADICTS", record));
         }
         if event.withdrawn {
             if entry.withdrawn() {

@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn an_identity_number_typed_as_a_number_is_not_guessed() {
         assert_eq!(
-            Cell::Number(110_105_194_912_310_02.0e1).text(),
+            Cell::Number(1.1010519491231e17).text(),
             Err("NUMBER_IMPRECISE")
         );
         assert_eq!(Cell::Number(f64::NAN).text(), Err("NUMBER_IMPRECISE"));

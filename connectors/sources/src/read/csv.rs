@@ -55,6 +55,8 @@ struct Cut {
     unended: bool,
     /// The file ended inside a quoted cell, or the quoted cell went on beyond the limit.
     open_quote: bool,
+    /// The file ended on the record's first line, inside a quoted cell.
+    unended_quote: bool,
     /// It goes over line ends: some cell is quoted, or a quote swallowed lines.
     spans_lines: bool,
 }
@@ -111,7 +113,7 @@ impl CsvTable {
         loop {
             let Some(cut) = self.cut()? else {
                 return Err(SourceError::input(
-                    "HEADER_ABSENT",
+                    "HEADER_ROW_ABSENT",
                     self.format.header.to_string(),
                 ));
             };
@@ -120,7 +122,7 @@ impl CsvTable {
             }
             let Some(count) = cut.cells else {
                 return Err(SourceError::input(
-                    "HEADER_ABSENT",
+                    "HEADER_ROW_ABSENT",
                     self.format.header.to_string(),
                 ));
             };
@@ -181,6 +183,7 @@ impl CsvTable {
             cells: None,
             unended: false,
             open_quote: false,
+            unended_quote: false,
             spans_lines: false,
         };
         let (mut out, mut ended, mut quotes, mut consumed) = (0, 0, 0_usize, 0_u64);
@@ -232,10 +235,18 @@ impl CsvTable {
                 break;
             }
         }
-        cut.unended = !self.refill()? && !matches!(last, b'\n' | b'\r');
+        let at_end = !self.refill()?;
+        cut.unended = at_end && !matches!(last, b'\n' | b'\r');
         // The record's own line end may have been counted with it.
-        cut.spans_lines = self.line - cut.line > u64::from(last == b'\n');
-        cut.open_quote |= cut.unended && quotes % 2 == 1 && cut.spans_lines;
+        let lines = self.line - cut.line;
+        cut.spans_lines = lines > u64::from(last == b'\n');
+        // Quotes come in pairs; at the end of the file an odd one is still open, and the line end
+        // went into its cell.
+        let line_end_inside =
+            fits && out > 0 && matches!(self.cells.get(out - 1), Some(b'\n' | b'\r'));
+        let odd = quotes % 2 == 1;
+        cut.open_quote |= at_end && odd && (cut.spans_lines || line_end_inside);
+        cut.unended_quote = cut.unended && odd;
         cut.cells = fits.then_some(ended);
         Ok(Some(cut))
     }
@@ -334,8 +345,8 @@ impl Table for CsvTable {
         let Some(count) = cut.cells else {
             return self.bad(&cut, "ROW_TOO_LARGE");
         };
-        if count != self.width {
-            if cut.unended && count < self.width {
+        if count != self.width || cut.unended_quote {
+            if cut.unended_quote || (cut.unended && count < self.width) {
                 self.complete = false;
                 return self.bad(&cut, "INPUT_TRUNCATED");
             }

@@ -92,7 +92,7 @@ pub(crate) fn header_places(
 ) -> Result<Vec<usize>, SourceError> {
     for (at, name) in header.iter().enumerate() {
         if !name.is_empty() && header[..at].contains(name) {
-            return Err(SourceError::input("HEADER_DUPLICATE", name.clone()));
+            return Err(SourceError::input("COLUMN_DUPLICATE", name.clone()));
         }
     }
     wanted
@@ -101,7 +101,7 @@ pub(crate) fn header_places(
             header
                 .iter()
                 .position(|column| column == name)
-                .ok_or_else(|| SourceError::input("HEADER_MISSING", name.clone()))
+                .ok_or_else(|| SourceError::input("COLUMN_MISSING", name.clone()))
         })
         .collect()
 }

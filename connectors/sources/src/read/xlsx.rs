@@ -41,6 +41,9 @@ impl XlsxCommand {
     }
 }
 
+/// Row number and cells by column, as the child has them.
+type SheetRow = (u32, Vec<(u32, Wire)>);
+
 /// One sheet.
 pub struct XlsxTable {
     child: Child,
@@ -115,7 +118,7 @@ impl XlsxTable {
         loop {
             let Some((number, cells)) = self.row()? else {
                 return Err(SourceError::input(
-                    "HEADER_ABSENT",
+                    "HEADER_ROW_ABSENT",
                     format.header.to_string(),
                 ));
             };
@@ -124,7 +127,7 @@ impl XlsxTable {
             }
             if number > format.header {
                 return Err(SourceError::input(
-                    "HEADER_ABSENT",
+                    "HEADER_ROW_ABSENT",
                     format.header.to_string(),
                 ));
             }
@@ -142,7 +145,7 @@ impl XlsxTable {
     }
 
     /// The next row, as the child has it.
-    fn row(&mut self) -> Result<Option<(u32, Vec<(u32, Wire)>)>, SourceError> {
+    fn row(&mut self) -> Result<Option<SheetRow>, SourceError> {
         let found = lines::next(
             &mut self.from,
             &mut self.line,
