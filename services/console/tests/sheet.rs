@@ -1,8 +1,6 @@
 //! The A4 sheet: one known bundle gives one known page (`tests/sheet.html`; remake it with
 //! `UPDATE_SHEET=1` and look at it in a browser), and nothing in a bundle can become markup.
 
-#![expect(clippy::unwrap_used, reason = "test code")]
-
 use std::path::Path;
 
 use mz_console::sheet::{qr_text, sheet};

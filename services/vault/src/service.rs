@@ -264,8 +264,12 @@ fn keep_share(
                 ..SlotOptions::new(SlotKind::Vault)
             };
             let revoked = Arc::clone(running);
+            let shared = Arc::clone(&worker.shared);
             SlotGroup::join(&worker.shared.bus, &options, move |slots| {
-                wind_up(&revoked, slots)
+                for slot in slots {
+                    shared.unclaim(*slot);
+                }
+                wind_up(&revoked, slots);
             })?
         }
     };
@@ -286,6 +290,7 @@ fn keep_share(
 }
 
 fn start_slot(worker: &Worker, slot: u32, for_good: bool) -> Result<Running, VaultError> {
+    worker.shared.claim(slot);
     let stop = Arc::new(AtomicBool::new(false));
     let owner = Worker {
         shared: Arc::clone(&worker.shared),
@@ -348,7 +353,7 @@ fn serve(worker: &Worker, slot: u32, for_good: bool) -> Result<(), VaultError> {
                 slot,
                 source: error,
             });
-        } else if matches!(error, SlotError::Grants(_) | SlotError::Journal { .. }) {
+        } else if error.is_permanent() {
             return Err(VaultError::Slot {
                 slot,
                 source: error,

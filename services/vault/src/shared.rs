@@ -1,5 +1,6 @@
 //! What the slots, the HTTP side and the freshness thread of one process share.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -32,6 +33,8 @@ pub struct Shared {
     agreements: FxHashMap<String, u32>,
     /// Where each case's person is. A case id tells neither lane nor person by itself.
     cases: RwLock<FxHashMap<GrantId, (u16, SubjectTag)>>,
+    /// Slots that this process is to run, taken or not.
+    claims: RwLock<BTreeSet<u32>>,
     /// Slots that are taken and loaded.
     routes: RwLock<FxHashMap<u32, SyncSender<Command>>>,
 }
@@ -66,6 +69,7 @@ impl Shared {
             freshness: Freshness::default(),
             agreements,
             cases: RwLock::default(),
+            claims: RwLock::default(),
             routes: RwLock::default(),
         }
     }
@@ -96,6 +100,22 @@ impl Shared {
             .copied()
     }
 
+    /// This process is to run the slot from now on.
+    pub fn claim(&self, slot: u32) {
+        self.claims
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(slot);
+    }
+
+    /// Another process is to run it.
+    pub fn unclaim(&self, slot: u32) {
+        self.claims
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&slot);
+    }
+
     /// A slot is ready for commands.
     pub fn open_route(&self, slot: u32, commands: SyncSender<Command>) {
         self.routes
@@ -124,9 +144,17 @@ impl Shared {
 
     /// Hands a command to the owner of `lane`.
     pub fn route(&self, lane: u16, command: Command) -> Result<(), Refusal> {
+        let slot = u32::from(lane) % self.slots.max(1);
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        let owner = routes.get(&(u32::from(lane) % self.slots.max(1)));
-        match owner.ok_or(Refusal::LaneElsewhere)?.try_send(command) {
+        let Some(owner) = routes.get(&slot) else {
+            let claims = self.claims.read().unwrap_or_else(PoisonError::into_inner);
+            // Ours, but not taken yet, or being taken again: it will be here.
+            return Err(match claims.contains(&slot) {
+                true => Refusal::Unavailable,
+                false => Refusal::LaneElsewhere,
+            });
+        };
+        match owner.try_send(command) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => Err(Refusal::Busy),
             Err(TrySendError::Disconnected(_)) => Err(Refusal::Unavailable),

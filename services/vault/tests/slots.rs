@@ -8,7 +8,7 @@ use mz_journal::{FactBody, FactReply, Fence, Fetch, GrantId, Record as _, State}
 use mz_vault::testing::{
     Gateway, LANES, TestBus, approval, eventually, insurance, person, ready, right,
 };
-use mz_vault::{Service, VaultError};
+use mz_vault::{Options, Ownership, Service, VaultError};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 fn query(bus: &TestBus, sql: &str) -> i64 {
@@ -108,6 +108,62 @@ fn whoever_is_replaced_stops_and_can_commit_nothing() {
     assert!(matches!(first.stop(), Err(VaultError::Fenced { .. })));
     eventually("the second owner works", || facts(&bus) == 19);
     second.stop().unwrap();
+}
+
+#[test]
+fn slots_are_shared_out_and_move_when_a_process_ends() {
+    let bus = TestBus::new();
+    let start = || {
+        let ownership = Ownership::Group { instance: None };
+        Service::start(Options {
+            ownership,
+            ..bus.vault_options()
+        })
+        .unwrap()
+    };
+    let open = |service: &Service| service.handle().readiness().slots_open;
+    let first = start();
+    eventually("one process takes both slots", || open(&first) == 2);
+    let second = start();
+    eventually("two processes take one each", || {
+        (open(&first), open(&second)) == (1, 1)
+    });
+    let mut approvals = bus.connector("hrss", "talent");
+    approvals.publish(
+        (0..20)
+            .map(|n| approval(&person(n), &format!("A{n}")))
+            .collect(),
+    );
+    eventually("both store their lanes", || facts(&bus) == 20);
+    first.stop().unwrap();
+    eventually("the one that is left takes both", || open(&second) == 2);
+    approvals.publish(
+        (20..40)
+            .map(|n| approval(&person(n), &format!("A{n}")))
+            .collect(),
+    );
+    eventually("and stores all lanes", || facts(&bus) == 40);
+    second.stop().unwrap();
+}
+
+#[test]
+fn a_topic_with_another_lane_count_stops_the_vault() {
+    let bus = TestBus::new();
+    let mut contract = bus_contract(&bus);
+    contract.lanes = 8;
+    let options = Options {
+        contract: std::sync::Arc::new(contract),
+        ..bus.vault_options()
+    };
+    let service = Service::start(options).unwrap();
+    eventually("it stops", || service.has_failed());
+    let error = service.stop().unwrap_err();
+    assert_eq!(error.code(), "PARTITION_COUNT", "{error}");
+}
+
+/// The contract, loaded once more: it can't be cloned.
+fn bus_contract(bus: &TestBus) -> mz_contract::Contract {
+    mz_contract::Contract::load(&bus.contract_root(), mz_contract::Mode::Signed).unwrap()
 }
 
 #[test]

@@ -14,6 +14,14 @@ pub enum SlotError {
     Transaction(#[from] TxError),
     #[error("store")]
     Store(#[from] StoreError),
+    /// Lanes are partitions, and their number is part of the contract: another count would put
+    /// people into other lanes.
+    #[error("topic {topic} has {found} partitions, the contract says {expected}")]
+    Partitions {
+        topic: String,
+        expected: u16,
+        found: usize,
+    },
     #[error("grants")]
     Grants(#[from] GrantsFull),
     /// A record that only the bus's own services write can't be read: never guess.
@@ -35,6 +43,14 @@ impl SlotError {
         )
     }
 
+    /// Trying again helps nobody before somebody has mended something.
+    pub fn is_permanent(&self) -> bool {
+        matches!(
+            self,
+            Self::Grants(_) | Self::Journal { .. } | Self::Partitions { .. }
+        )
+    }
+
     /// The code under which `schemas/reasons.yaml` explains this to people.
     pub fn code(&self) -> &'static str {
         match self {
@@ -42,6 +58,7 @@ impl SlotError {
             Self::Transaction(error) => error.code(),
             Self::Store(StoreError::Superseded { .. }) => "VAULT_SUPERSEDED",
             Self::Store(_) => "VAULT_STORE",
+            Self::Partitions { .. } => "PARTITION_COUNT",
             Self::Grants(_) => "VAULT_GRANTS_FULL",
             Self::Journal { .. } => "JOURNAL_MALFORMED",
         }

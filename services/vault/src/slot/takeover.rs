@@ -27,6 +27,8 @@ impl Slot {
         let contract = &shared.contract;
         let bus = &shared.bus;
         let lanes: Vec<u16> = mz_bus::lanes_of(slot, shared.slots, contract.lanes).collect();
+        let heads = Reader::open(bus, Isolation::Uncommitted)?;
+        check_partitions(contract, &heads)?;
         let id = SlotKind::Vault.transactional_id(slot);
         let mut producer = TxProducer::open(bus, &id, tuning::TRANSACTION_TIMEOUT)?;
         producer.init()?;
@@ -49,7 +51,6 @@ impl Slot {
         outbox.commit(&mut producer, &mut books, contract.digest, now_ms())?;
 
         let positions = shared.runtime.block_on(store.positions(&lanes))?;
-        let heads = Reader::open(bus, Isolation::Uncommitted)?;
         let mut reader = Reader::open(bus, Isolation::Committed)?;
         let mut reached = FxHashMap::default();
         let assignment = assignment(contract, &books, &positions, &mut reached);
@@ -70,6 +71,33 @@ impl Slot {
             state_due: Instant::now(),
         })
     }
+}
+
+/// Refuses lane topics with another partition count than the contract's.
+fn check_partitions(contract: &Contract, reader: &Reader) -> Result<(), SlotError> {
+    let own = [
+        topics::STATE,
+        topics::GRANTS,
+        topics::FETCH,
+        topics::FACTS,
+        topics::AUDIT,
+    ];
+    let sources = contract
+        .datasets
+        .iter()
+        .map(mz_contract::Dataset::src_topic);
+    for topic in sources.chain(own.map(str::to_owned)) {
+        let found = reader.partitions(&topic)?;
+        let expected = contract.lanes;
+        if found != usize::from(expected) {
+            return Err(SlotError::Partitions {
+                topic,
+                expected,
+                found,
+            });
+        }
+    }
+    Ok(())
 }
 
 type Assigned = (String, i32, Position);
