@@ -1,7 +1,10 @@
 //! The whole benchmark, small: it runs to the end, the gateway delivers what it must, and the JSON
 //! object has the promised shape. The figures mean nothing here.
 
-#![expect(clippy::unwrap_used, reason = "a test says by panicking what went wrong")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says by panicking what went wrong"
+)]
 
 use mz_bench::gateway::{Options, run};
 use mz_bus::{BusOptions, TlsFiles};
@@ -38,14 +41,25 @@ fn both_sides_run_and_the_object_has_its_shape() {
     let object = serde_json::to_value(&report).unwrap();
     for figure in ["events_per_s", "p99_ms"] {
         for side in ["passthrough", "gateway", "ratio"] {
-            assert!(object[figure][side].as_f64().unwrap() > 0.0, "{figure} {side}: {object}");
+            assert!(
+                object[figure][side].as_f64().unwrap() > 0.0,
+                "{figure} {side}: {object}"
+            );
         }
     }
-    let keys: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
+    let keys: Vec<&str> = object
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     assert_eq!(keys, ["config", "events_per_s", "p99_ms"]);
     // The pass-through writes what the gateway writes.
     let bytes = &report.config.bytes;
-    assert!(bytes.output_seal > 400 && bytes.audit > 200 && bytes.state > 50, "{bytes:?}");
+    assert!(
+        bytes.output_seal > 400 && bytes.audit > 200 && bytes.state > 50,
+        "{bytes:?}"
+    );
     assert!(report.to_string().contains("pass-through"));
 }
 
