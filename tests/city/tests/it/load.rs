@@ -1,10 +1,5 @@
 //! property.sql loads into a real PostgreSQL, twice, and a later export moves the watermark.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests: a surprise must fail the test"
-)]
-
 use mz_city::{Options, load_property, mutate, write};
 use mz_stack::testing::shared;
 use sqlx::{Connection as _, PgConnection, Row as _};

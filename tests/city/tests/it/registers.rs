@@ -1,10 +1,5 @@
 //! What the exports promise: read them as a department's colleague would and compare with expected.json.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests: a surprise must fail the test"
-)]
-
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
