@@ -9,10 +9,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-/// Shortest wait for delivery reports: librdkafka counts in milliseconds.
-const TICK: Duration = Duration::from_millis(1);
+/// Between two looks at the delivery reports. Slept, not polled: for waits below a millisecond
+/// rust-rdkafka's `poll(timeout)` spins until its deadline, which took half of the process's CPU.
+const TICK: Duration = Duration::from_micros(300);
 
 /// The transactional producer of one slot or stream.
 pub struct TxProducer {
@@ -96,7 +98,7 @@ impl TxProducer {
                             RDKafkaErrorCode::QueueFull,
                         )));
                     }
-                    self.producer.poll(TICK);
+                    self.take_reports();
                     record = back;
                 }
                 Err((error, _)) => return Err(self.classify(error)),
@@ -108,6 +110,15 @@ impl TxProducer {
     /// filled, so that the commit has less to wait for. Does not wait.
     pub fn serve(&self) {
         self.producer.poll(Duration::ZERO);
+    }
+
+    /// Takes the delivery reports that are there; rests when there were none.
+    fn take_reports(&self) {
+        let before = self.producer.in_flight_count();
+        self.producer.poll(Duration::ZERO);
+        if self.producer.in_flight_count() == before {
+            thread::sleep(TICK);
+        }
     }
 
     /// Commits. On [`TxError::Retriable`] call it again; on [`TxError::Abort`] call
@@ -125,7 +136,7 @@ impl TxProducer {
                     RDKafkaErrorCode::OperationTimedOut,
                 )));
             }
-            self.producer.poll(TICK);
+            self.take_reports();
         }
         loop {
             match self.producer.commit_transaction(self.timeout) {
@@ -145,10 +156,11 @@ impl TxProducer {
         let done = AtomicBool::new(false);
         let producer = &self.producer;
         let deadline = Instant::now() + self.timeout;
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Acquire) {
-                    producer.poll(TICK);
+                    producer.poll(Duration::ZERO);
+                    thread::sleep(TICK);
                 }
             });
             let result = loop {
