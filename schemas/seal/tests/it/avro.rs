@@ -1,10 +1,6 @@
 //! The walker against apache-avro: the same values for the same bytes, over random
 //! schemas; strictness and limits where the two differ on purpose.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failed step of a test is a failed test"
-)]
 
 use std::collections::HashMap;
 

@@ -80,9 +80,9 @@ fn a_wider_agreement_needs_a_new_approval() {
     let text = std::fs::read_to_string(&agreement).unwrap();
     let line = text
         .lines()
-        .find(|line| line.trim_start().starts_with("valid_until"))
+        .find(|line| line.starts_with("valid:"))
         .unwrap();
-    let wider = text.replace(line, &line.replace("20", "21"));
+    let wider = text.replace(line, &line.replace("until: 20", "until: 21"));
     assert_ne!(wider, text);
     std::fs::write(&agreement, wider).unwrap();
     let found = codes(&it.contract);

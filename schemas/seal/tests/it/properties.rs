@@ -1,10 +1,6 @@
 //! What must hold for every event: any redaction verifies, and nothing that was
 //! touched does, whether the verifier has seen the batch or not.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failed step of a test is a failed test"
-)]
 
 use mz_seal::testing::{Golden, TestKeys, TestSigner};
 use mz_seal::{

@@ -1,11 +1,6 @@
 //! The adapter is killed, frozen and cut off; nothing is lost, nothing doubled.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failed step of a test is a failed test"
-)]
 
-mod common;
 
 use std::collections::HashMap;
 use std::process::{Child, Command, Stdio};
@@ -13,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{APPROVAL, Fact, INSURANCE, World};
+use crate::common::{APPROVAL, Fact, INSURANCE, World};
 use mz_adapter::Service;
 use rand::Rng as _;
 use sqlx::Row as _;
@@ -53,7 +48,7 @@ fn child_process() {
 fn spawn(world: &World) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args([
-            "child_process",
+            "crashes::child_process",
             "--exact",
             "--nocapture",
             "--test-threads=1",

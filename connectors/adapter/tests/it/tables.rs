@@ -1,16 +1,11 @@
 //! Deliveries become rows: typed columns, newest version, withdrawals, answers, refusals with
 //! their reasons, gaps and repeats, restarts.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failed step of a test is a failed test"
-)]
 
-mod common;
 
 use std::sync::atomic::AtomicBool;
 
-use common::{ANSWER, APPROVAL, Fact, INSURANCE, Outgoing, RIGHT, World};
+use crate::common::{ANSWER, APPROVAL, Fact, INSURANCE, Outgoing, RIGHT, World};
 use mz_adapter::{Error, Options, Summary};
 use sqlx::Row as _;
 
