@@ -57,6 +57,7 @@ pub struct Installation {
     dir: PathBuf,
     prefix: String,
     database_url: String,
+    keep: bool,
 }
 
 impl Installation {
@@ -77,6 +78,7 @@ impl Installation {
             database_url: stack.database(),
             prefix,
             dir,
+            keep: std::env::var_os("MIANZHENG_KEEP").is_some(),
         };
         if let Err(error) = std::fs::create_dir_all(it.dir.join("logs")) {
             panic!("{}: {error}", it.dir.display());
@@ -109,9 +111,19 @@ impl Installation {
         }
     }
 
+    /// Leaves its directory behind, for somebody to look at.
+    pub fn keep(&mut self) {
+        self.keep = true;
+    }
+
     /// Its directory.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Where its connectors find the registers (`${EXPORTS}` of the shipped configurations).
+    pub fn exports(&self) -> PathBuf {
+        self.dir.join("city")
     }
 
     /// What stands before its topics.
@@ -192,6 +204,7 @@ impl Installation {
             .args(args)
             .current_dir(repository())
             .env_remove("MIANZHENG_DIR")
+            .env("EXPORTS", self.exports())
             .env("RUST_BACKTRACE", "1");
         command
     }
@@ -276,7 +289,7 @@ impl Installation {
 impl Drop for Installation {
     fn drop(&mut self) {
         // A failed test's files are what somebody will want to look at.
-        if !std::thread::panicking() && std::env::var_os("MIANZHENG_KEEP").is_none() {
+        if !std::thread::panicking() && !self.keep {
             let _ = std::fs::remove_dir_all(&self.dir);
         }
     }
@@ -312,7 +325,7 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-fn write_private(path: &Path, text: &str) {
+pub(crate) fn write_private(path: &Path, text: &str) {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let _ = std::fs::remove_file(path);

@@ -4,24 +4,30 @@
 //!   topic prefix of its own on the stack that all tests share.
 //! - [`Service`]: a running `mianzheng`, which can be killed, frozen and thawed.
 //! - [`wait`]: conditions instead of sleeps.
+//! - [`city`]: registers and the connectors that publish them; [`settle`]: until all is processed.
 //! - [`bus`]: whole topics, committed or not, in memory.
 //! - [`audit`]: the equations that the log must satisfy; [`vault`], [`adapter`]: the tables against
 //!   the topics; [`registers`]: the topics against the registers.
 //! - [`drill`]: a load with processes killed at random, and then all of the above.
 
-// pub mod adapter;
+pub mod adapter;
 pub mod audit;
 pub mod bus;
 pub mod check;
+pub mod city;
 pub mod database;
-// pub mod drill;
+pub mod drill;
+pub mod equations;
 pub mod events;
 mod install;
 pub mod registers;
 mod service;
+pub mod settle;
 pub mod vault;
 pub mod wait;
+pub mod world;
 
 pub use check::Check;
 pub use install::{Installation, binary, repository};
 pub use service::{Exit, Service};
+pub use world::World;

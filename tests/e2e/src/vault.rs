@@ -1,10 +1,12 @@
 //! The vault's table against the source topics: exactly the newest version of each record.
 
+use crate::audit::Log;
 use crate::check::Check;
 use crate::database;
 use crate::events::Events;
-use mz_contract::Contract;
-use std::collections::{BTreeMap, HashSet};
+use mz_contract::{Contract, Scope};
+use mz_journal::{AuditKind, Grant, GrantId, GrantStatus, SubjectTag};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Place and version of one fact: dataset's schema id, lane, offset, epoch, counter.
 type Place = (u32, u16, i64, u32, u64);
@@ -61,4 +63,75 @@ fn facts(url: &str) -> Vec<Place> {
             })
             .collect())
     })
+}
+
+/// Nobody with an open case was forgotten: whatever the vault holds about that person was delivered,
+/// in the version that it holds, under every agreement whose case is open and that reads the dataset
+/// without a filter. This is what backfill promises.
+pub fn delivered_about_cases(
+    url: &str,
+    contract: &Contract,
+    log: &Log,
+    grants: &HashMap<GrantId, Grant>,
+) -> Check {
+    let mut check = Check::new("cases are complete");
+    let delivered: HashSet<(&str, &str, SubjectTag, [u8; 16], (u32, u64))> = log
+        .of(AuditKind::Delivered)
+        .map(|entry| {
+            (
+                &*entry.agreement,
+                &*entry.dataset,
+                entry.subject,
+                entry.record,
+                entry.version,
+            )
+        })
+        .collect();
+    let mut open: HashMap<SubjectTag, Vec<&str>> = HashMap::new();
+    for grant in grants.values() {
+        if grant.status == GrantStatus::Open {
+            open.entry(grant.subject)
+                .or_default()
+                .push(&grant.agreement);
+        }
+    }
+    let rows: Vec<(i32, Vec<u8>, Vec<u8>, i64, i64)> = database::with(url, async |connection| {
+        sqlx::query_as(
+            "SELECT dataset, subject, record, epoch, counter FROM vault.fact WHERE NOT withdrawn",
+        )
+        .fetch_all(connection)
+        .await
+    });
+    let mut checked = 0_u64;
+    for (schema, subject, record, epoch, counter) in rows {
+        let (Ok(subject), Ok(record)) = (subject.try_into(), <[u8; 16]>::try_from(record)) else {
+            check.fault("a tag of another length");
+            continue;
+        };
+        let subject = SubjectTag(subject);
+        let version = (
+            u32::try_from(epoch).unwrap_or(0),
+            u64::try_from(counter).unwrap_or(0),
+        );
+        for agreement in open.get(&subject).into_iter().flatten() {
+            let section = contract.agreement(agreement).and_then(|agreement| {
+                agreement.sections.iter().find(|section| {
+                    let dataset = &contract.datasets[section.dataset_ix];
+                    i64::from(dataset.schema_id) == i64::from(schema)
+                        && section.scope == Scope::Case
+                        && section.filter.is_none()
+                })
+            });
+            let Some(section) = section else { continue };
+            checked += 1;
+            let dataset = &*contract.datasets[section.dataset_ix].id;
+            if !delivered.contains(&(*agreement, dataset, subject, record, version)) {
+                check.fault(format!(
+                    "{agreement}: {dataset} {version:?} about {subject:?}"
+                ));
+            }
+        }
+    }
+    check.figure = format!("{checked} facts about {} people", open.len());
+    check
 }

@@ -4,3 +4,5 @@
 
 mod golden;
 mod install;
+mod settlement;
+mod subscriber;

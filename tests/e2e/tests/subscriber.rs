@@ -1,0 +1,109 @@
+//! docs/subscriber.md as a reader types it: the printed program, a stock client from PyPI, the real
+//! schema endpoint, the consumer's own certificate. Nothing of ours on the reading side.
+
+use mz_e2e::{World, bus, repository};
+use std::path::PathBuf;
+use std::process::Command;
+
+const TOPIC: &str = "to.police.talent-settlement.hrss.insurance.status.v1";
+
+/// A Python with the packages that the page names: `MIANZHENG_PYTHON`, else a virtual environment
+/// below `target`, filled from PyPI. Never skipped: no Python is a failure.
+fn python() -> PathBuf {
+    if let Some(python) = std::env::var_os("MIANZHENG_PYTHON") {
+        return python.into();
+    }
+    let venv = repository().join("target/venv");
+    let python = venv.join("bin/python");
+    let ready = |python: &PathBuf| {
+        Command::new(python)
+            .args(["-c", "import confluent_kafka.schema_registry.avro"])
+            .output()
+            .is_ok_and(|output| output.status.success())
+    };
+    if ready(&python) {
+        return python;
+    }
+    let run = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).output().unwrap();
+        assert!(
+            output.status.success(),
+            "{program} {args:?}:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    run("python3", &["-m", "venv", &venv.display().to_string()]);
+    let requirements = repository().join("tests/requirements.txt");
+    run(
+        &venv.join("bin/pip").display().to_string(),
+        &[
+            "install",
+            "--quiet",
+            "-r",
+            &requirements.display().to_string(),
+        ],
+    );
+    assert!(
+        ready(&python),
+        "the packages of tests/requirements.txt don't import"
+    );
+    python
+}
+
+/// The first Python block of the page.
+fn program() -> String {
+    let page = std::fs::read_to_string(repository().join("docs/subscriber.md")).unwrap();
+    let block = page.split("```python\n").nth(1).unwrap();
+    block.split("```").next().unwrap().to_owned()
+}
+
+pub fn the_page_works_as_printed(world: &World) {
+    let script = world.it.dir().join("subscriber.py");
+    std::fs::write(&script, program()).unwrap();
+    let keys = world.it.keys();
+    let prefix = world.it.prefix();
+    let run = |topic: &str, principal: &str| {
+        Command::new(python())
+            .arg(&script)
+            .env("BUS_BOOTSTRAP", world.it.bus(principal).bootstrap)
+            .env(
+                "BUS_SCHEMAS",
+                format!("https://{}", world.it.address("console")),
+            )
+            .env("BUS_CA", keys.ca_cert())
+            .env("BUS_CERT", keys.tls_cert(principal))
+            .env("BUS_KEY", keys.tls_key(principal))
+            .env("BUS_GROUP", format!("{prefix}police.talent-settlement"))
+            .env("BUS_TOPIC", format!("{prefix}{topic}"))
+            .output()
+            .unwrap()
+    };
+    let output = run(TOPIC, "police.adapter");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let count = bus::count(&world.it.bus("bus.admin"), TOPIC, world.contract.lanes).unwrap();
+    assert!(count > 0);
+    assert!(
+        said.trim_end().ends_with(&format!("{count} records")),
+        "{said}"
+    );
+    // Exactly the agreed fields, decoded; nothing else.
+    let first: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    let mut fields: Vec<&str> = first["fields"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["asOf", "idNo", "monthsTotal", "status", "type"]);
+
+    // Another department's certificate opens nothing.
+    let output = run(TOPIC, "realestate.adapter");
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).trim().is_empty());
+}
