@@ -86,7 +86,7 @@ pub enum ScopeKind {
     Case,
 }
 
-/// The name used in `design.md` and by other crates.
+/// The name other crates use.
 pub type Scope = ScopeKind;
 
 impl ScopeKind {

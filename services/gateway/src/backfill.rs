@@ -1,5 +1,5 @@
 //! What was published before a grant: asked of the vault, decided like any event, delivered by the
-//! gateway (design §6.4). One backfill per grant, several attempts; only the last attempt counts.
+//! gateway. One backfill per grant, several attempts; only the last attempt counts.
 
 use mz_bus::TxProducer;
 use mz_journal::{

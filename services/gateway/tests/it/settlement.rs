@@ -1,4 +1,4 @@
-//! P1 through the gateway: an approval, a booking, what was known before and what comes after, the
+//! Talent settlement through the gateway: an approval, a booking, what was known before and what comes after, the
 //! move; and who got which bytes.
 
 use mz_gateway::{REASON_HEADER, WITHDRAWN_BY_SOURCE};

@@ -1,4 +1,4 @@
-//! Backfill (design §6.4, the vault's half): once the store is past every fence of a request, the
+//! Backfill (the vault's half): once the store is past every fence of a request, the
 //! facts below the fences go out with their original bytes, then `done`, in one transaction with
 //! the request's own position. Requests of a lane are answered in the lane's order.
 
