@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The one test command: format, lints, every test of the workspace against a real Kafka and PostgreSQL, and
-# the drill. On a fresh Debian it installs what it needs when it is root; otherwise it says the one command.
+# The one test command: format, lints, every test of the workspace against a real Kafka and PostgreSQL,
+# the drill, the demo. On a fresh Debian it installs what it needs when it is root; otherwise it says the one command.
 #
 #   tests/run.sh                 all of it
 #   DRILL_ROUNDS=20 tests/run.sh longer drill (0: none)
@@ -54,6 +54,22 @@ drill() {
   fi
 }
 
+# The README's first command, with the assertions it makes on the way.
+demo() {
+  if MIANZHENG_BIN=target/debug/mianzheng deploy/demo.sh >target/demo.log 2>&1; then
+    passed=$((passed + 1))
+    tail -n 8 target/demo.log
+  else
+    failed=$((failed + 1))
+    tail -n 40 target/demo.log
+  fi
+}
+
+build() {
+  cargo test --workspace --locked --no-run
+  cargo build --workspace --locked
+}
+
 # Every relative link of a page leads to a file.
 pages() {
   local page link broken=0
@@ -80,9 +96,10 @@ phase prerequisites prerequisites
 phase pages pages
 phase format cargo fmt --all --check
 phase clippy cargo clippy --workspace --all-targets --locked -- -D warnings
-phase "build" cargo test --workspace --locked --no-run
-phase "tests" tests
-phase "drill" drill
+phase build build
+phase tests tests
+phase drill drill
+phase demo demo
 
 printf '\n'
 printf '%s\n' "${times[@]}" "$(printf '%-28s %4d s' total $SECONDS)"
