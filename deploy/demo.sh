@@ -23,7 +23,7 @@ done
 dir=.local/demo
 city=$dir/city
 logs=$dir/logs
-bin=${MIANZHENG_BIN:-target/debug/mianzheng}
+bin=${MIANZHENG_BIN:-${CARGO_TARGET_DIR:-target}/debug/mianzheng}
 services=()
 
 # ---- small tools -----------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . deploy/prerequisites.sh
 
-log=target/run.log
+target=${CARGO_TARGET_DIR:-target}
+log=$target/run.log
 times=()
-mkdir -p target
+mkdir -p "$target"
 
 phase() { # phase NAME COMMAND...: runs, times and stops at the first failure
   local name=$1 start=$SECONDS
@@ -26,10 +27,11 @@ prerequisites() {
   need_packages python3 python3-venv
   need_rust
   # The stock client of docs/subscriber.md, which a test runs as it stands on the page.
-  export MIANZHENG_PYTHON="$PWD/target/venv/bin/python"
+  MIANZHENG_PYTHON=$(realpath "$target")/venv/bin/python
+  export MIANZHENG_PYTHON
   if ! "$MIANZHENG_PYTHON" -c 'import confluent_kafka.schema_registry.avro' 2>/dev/null; then
-    python3 -m venv target/venv
-    target/venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+    python3 -m venv "$target/venv"
+    "$target/venv/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt
   fi
 }
 
@@ -56,12 +58,12 @@ drill() {
 
 # The README's first command, with the assertions it makes on the way.
 demo() {
-  if MIANZHENG_BIN=target/debug/mianzheng deploy/demo.sh >target/demo.log 2>&1; then
+  if MIANZHENG_BIN=$target/debug/mianzheng deploy/demo.sh >"$target/demo.log" 2>&1; then
     passed=$((passed + 1))
-    tail -n 8 target/demo.log
+    tail -n 8 "$target/demo.log"
   else
     failed=$((failed + 1))
-    tail -n 40 target/demo.log
+    tail -n 40 "$target/demo.log"
   fi
 }
 
@@ -85,8 +87,8 @@ pages() {
 
 # Tests share one stack and leave it running for the next `cargo test`; this command leaves nothing behind.
 stop_stack() {
-  if [ -x target/debug/mianzheng ] && [ -e target/test-stack/stack.json ]; then
-    target/debug/mianzheng --dir target/test-stack stack down >/dev/null 2>&1 || true
+  if [ -x "$target/debug/mianzheng" ] && [ -e "$target/test-stack/stack.json" ]; then
+    "$target/debug/mianzheng" --dir "$target/test-stack" stack down >/dev/null 2>&1 || true
   fi
 }
 trap stop_stack EXIT
