@@ -2,13 +2,14 @@
 //! is asked about the people in them. Everything it writes to Kafka goes out in one transaction a
 //! turn, under one transactional id; everything it writes to PostgreSQL under its lanes' tokens.
 
+mod admission;
+mod answers;
 mod books;
 pub mod command;
 pub mod error;
 mod fetch;
 pub mod ingest;
 mod outbox;
-mod request;
 mod takeover;
 
 use std::collections::BTreeMap;
@@ -29,12 +30,12 @@ use crate::limits::{BUSY_POLL, IDLE_POLL, MAX_BATCH_RECORDS, STATE_INTERVAL};
 use crate::shared::Shared;
 use crate::store::{Fact, LaneStore};
 use crate::telemetry;
+use answers::{Answers, Waiting};
 use books::LaneBook;
 use command::Command;
 use error::SlotError;
 use ingest::Ingest;
 use outbox::Outbox;
-use request::Waiting;
 
 pub(crate) use takeover::{STOP_POLL, is_lost};
 
@@ -89,7 +90,7 @@ impl Slot {
 
     fn turn(&mut self, commands: &Receiver<Command>) -> Result<(), SlotError> {
         let mut outbox = Outbox::default();
-        let mut answers = request::Answers::default();
+        let mut answers = Answers::default();
         self.admit(commands, &mut outbox, &mut answers)?;
         let pending =
             !self.waiting.is_empty() || self.books.values().any(|b| !b.fetches.is_empty());

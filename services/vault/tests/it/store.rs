@@ -1,7 +1,5 @@
 //! The store against a real PostgreSQL: which version wins, and who may write.
 
-#![expect(clippy::unwrap_used, reason = "test code")]
-
 use std::sync::Arc;
 use std::time::Duration;
 

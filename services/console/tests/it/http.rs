@@ -1,7 +1,5 @@
 //! The HTTP services through the front door: mutual TLS, who may do what, and what comes back.
 
-#![expect(clippy::unwrap_used, reason = "test code")]
-
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

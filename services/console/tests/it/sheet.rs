@@ -1,4 +1,4 @@
-//! The A4 sheet: one known bundle gives one known page (`tests/sheet.html`; remake it with
+//! The A4 sheet: one known bundle gives one known page (`tests/it/sheet.html`; remake it with
 //! `UPDATE_SHEET=1` and look at it in a browser), and nothing in a bundle can become markup.
 
 use std::path::Path;
@@ -196,14 +196,14 @@ fn bundle() -> Bundle {
 #[test]
 fn the_page_is_the_one_that_was_looked_at() {
     let page = sheet(&bundle()).unwrap();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sheet.html");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/sheet.html");
     if std::env::var_os("UPDATE_SHEET").is_some() {
         std::fs::write(&path, &page).unwrap();
     }
     let known = std::fs::read_to_string(&path).unwrap();
     assert!(
         page == known,
-        "the sheet differs from tests/sheet.html: look at it, then UPDATE_SHEET=1"
+        "the sheet differs from tests/it/sheet.html: look at it, then UPDATE_SHEET=1"
     );
 }
 

@@ -1,7 +1,5 @@
 //! Every code that this crate writes has its texts in `schemas/reasons.yaml`.
 
-#![expect(clippy::unwrap_used, reason = "test code")]
-
 use std::path::Path;
 
 use mz_contract::{Lang, Reasons};

@@ -1,7 +1,5 @@
 //! Slots against a real broker and a real database: what is stored, what survives, who may go on.
 
-#![expect(clippy::unwrap_used, reason = "test code")]
-
 use mz_contract::IdNumber;
 use mz_journal::topics::{self, SlotKind};
 use mz_journal::{FactBody, FactReply, Fence, Fetch, GrantId, Record as _, State};

@@ -1,0 +1,7 @@
+//! The HTTP services and the sheet. One program, so that it links once.
+
+#![expect(clippy::unwrap_used, reason = "test code")]
+
+mod codes;
+mod http;
+mod sheet;

@@ -1,0 +1,322 @@
+//! May this department ask this about this person? What is refused is recorded; what is admitted
+//! waits for the sources; the first request about a person may open their case.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use mz_contract::{Agreement, DatasetIx, FactNeed, ScopeKind, ServiceItem};
+use mz_journal::{
+    Audit, AuditCause, AuditKind, AuditWriter, Grant, GrantId, GrantKind, GrantStatus, SubjectTag,
+};
+use mz_policy::{Bar, Now, Rule, Standing};
+use rustc_hash::FxHashMap;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::answers::{Answer, Answers, Awaited, Waiting, audit_id};
+use super::command::{AuditorAsk, BundleAsk, Command, Recorded};
+use super::error::SlotError;
+use super::outbox::Outbox;
+use super::{Slot, now_ms};
+use crate::bundle::assemble::{Question, request_audit};
+use crate::freshness::Completeness;
+use crate::limits::{CATCH_UP, MAX_PENDING};
+use crate::refusal::Refusal;
+use crate::shared::Shared;
+
+const DAY_MS: i64 = 24 * 3600 * 1000;
+const CASE_OPENED: &str = "CASE_OPENED_ON_REQUEST";
+
+type Heads = FxHashMap<(DatasetIx, u16), (i64, Completeness)>;
+
+impl Slot {
+    /// Takes what was asked since the last turn.
+    pub(super) fn admit(
+        &mut self,
+        commands: &Receiver<Command>,
+        outbox: &mut Outbox,
+        answers: &mut Answers,
+    ) -> Result<(), SlotError> {
+        let mut heads = Heads::default();
+        while self.waiting.len() < MAX_PENDING {
+            match commands.try_recv() {
+                Ok(Command::Bundle(ask)) => self.admit_bundle(*ask, &mut heads, outbox, answers)?,
+                Ok(Command::Auditor(ask)) => self.admit_auditor(*ask, outbox, answers),
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn admit_bundle(
+        &mut self,
+        ask: BundleAsk,
+        heads: &mut Heads,
+        outbox: &mut Outbox,
+        answers: &mut Answers,
+    ) -> Result<(), SlotError> {
+        let shared = Arc::clone(&self.shared);
+        let (Some(item), true) = (
+            shared.contract.items.get(ask.item),
+            self.books.contains_key(&ask.lane),
+        ) else {
+            let _ = ask.reply.send(Err(Refusal::LaneElsewhere));
+            return Ok(());
+        };
+        let bundle_id = Uuid::now_v7().to_string();
+        let now = Now::at_ms(now_ms());
+        if let Err(refusal) = self.admissible(item, &ask, now) {
+            self.refuse(item, ask, refusal, now.ms, outbox, answers);
+            return Ok(());
+        }
+        if let Some(days) = self.must_open(item, ask.subject, now) {
+            self.open_case(item, &ask, &bundle_id, days, now.ms, outbox)?;
+        }
+        let mut awaited: Vec<Awaited> = Vec::new();
+        for need in &item.facts {
+            let dataset = need.dataset_ix;
+            if awaited.iter().any(|source| source.dataset == dataset) {
+                continue;
+            }
+            let (head, said) = self.head(dataset, ask.lane, heads)?;
+            awaited.push(Awaited {
+                dataset,
+                head,
+                said,
+            });
+        }
+        self.waiting.push(Waiting {
+            deadline: ask.received + CATCH_UP,
+            ask,
+            bundle_id,
+            awaited,
+        });
+        Ok(())
+    }
+
+    /// How far a source was written, and what it had said of itself before.
+    fn head(
+        &mut self,
+        dataset: DatasetIx,
+        lane: u16,
+        heads: &mut Heads,
+    ) -> Result<(i64, Completeness), SlotError> {
+        if let Some(known) = heads.get(&(dataset, lane)) {
+            return Ok(*known);
+        }
+        let source = &self.shared.contract.datasets[dataset];
+        let said = self.shared.freshness.of(source);
+        let (_, head) = self
+            .heads
+            .watermarks(&source.src_topic(), i32::from(lane))?;
+        heads.insert((dataset, lane), (head, said));
+        Ok((head, said))
+    }
+
+    /// Whether the department may ask this about this person at all.
+    pub(super) fn admissible(
+        &self,
+        item: &ServiceItem,
+        ask: &BundleAsk,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        if ask.caller != item.consumer {
+            return Err(Refusal::ConsumerForeign);
+        }
+        let agreement = &self.shared.contract.agreements[item.agreement_ix];
+        if agreement.suspended() {
+            return Err(Refusal::Denied(Rule::AgreementSuspended));
+        }
+        if !now.moment.day().is_some_and(|day| agreement.in_term(day)) {
+            return Err(Refusal::Denied(Rule::AgreementOutOfTerm));
+        }
+        if let Some(case) = ask.case {
+            let held = self.grants.get(ask.subject, case);
+            if held.is_none_or(|held| held.agreement as usize != item.agreement_ix) {
+                return Err(Refusal::CaseUnknown);
+            }
+        }
+        match self.standing(item, ask.subject, now) {
+            Standing::InForce(_) => Ok(()),
+            // What ran out by itself may be asked for anew; what somebody ended may not.
+            Standing::Nothing | Standing::Barred(_, Bar::Expired) if opens(agreement) => Ok(()),
+            Standing::Barred(_, bar) => Err(Refusal::Denied(bar.into())),
+            Standing::Nothing => {
+                let section = |need: &FactNeed| &agreement.sections[need.section];
+                let by_case = |need| section(need).scope == ScopeKind::Case;
+                if item.facts.iter().all(by_case) {
+                    Err(Refusal::CaseNone)
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    pub(super) fn standing(&self, item: &ServiceItem, subject: SubjectTag, now: Now) -> Standing {
+        // A contract has far fewer agreements than u32::MAX.
+        self.grants
+            .standing(subject, item.agreement_ix as u32, now.ms)
+    }
+
+    /// The days of the case that this request opens; `None` when one is open, or none is needed.
+    fn must_open(&self, item: &ServiceItem, subject: SubjectTag, now: Now) -> Option<u32> {
+        let agreement = &self.shared.contract.agreements[item.agreement_ix];
+        let by_case = item
+            .facts
+            .iter()
+            .any(|need| agreement.sections[need.section].scope == ScopeKind::Case);
+        match self.standing(item, subject, now) {
+            Standing::InForce(_) => None,
+            _ if !by_case => None,
+            _ => agreement
+                .cases
+                .as_ref()
+                .and_then(|cases| cases.on_request_days),
+        }
+    }
+
+    /// Opens a case. It counts here at once: the answer leaves only after it is committed.
+    fn open_case(
+        &mut self,
+        item: &ServiceItem,
+        ask: &BundleAsk,
+        bundle_id: &str,
+        days: u32,
+        now_ms: i64,
+        outbox: &mut Outbox,
+    ) -> Result<(), SlotError> {
+        let agreement = &self.shared.contract.agreements[item.agreement_ix];
+        let cause = format!("request:{bundle_id}");
+        let trigger = Sha256::digest(cause.as_bytes()).into();
+        let grant = Grant {
+            id: Grant::case_id(&trigger, &agreement.id, ask.subject),
+            kind: GrantKind::Case,
+            subject: ask.subject,
+            agreement: agreement.id.clone(),
+            status: GrantStatus::Open,
+            counter: 1,
+            opened_ms: now_ms,
+            expires_ms: now_ms.saturating_add(i64::from(days) * DAY_MS),
+            closed_ms: None,
+            cause,
+            reason: CASE_OPENED.to_owned(),
+            subject_sealed: None,
+        };
+        self.shared.join(&mut self.grants, ask.lane, &grant)?;
+        outbox.grant(ask.lane, &grant);
+        let mut audit = audit_of(
+            ask,
+            now_ms,
+            AuditKind::CaseOpened,
+            Some(grant.id),
+            &self.shared,
+        );
+        name_agreement(&mut audit, agreement, &agreement.consumer);
+        audit.rule = Cow::Borrowed(CASE_OPENED);
+        self.record(ask.lane, &mut audit, outbox);
+        Ok(())
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        item: &ServiceItem,
+        ask: BundleAsk,
+        refusal: Refusal,
+        now_ms: i64,
+        outbox: &mut Outbox,
+        answers: &mut Answers,
+    ) {
+        let agreement = &self.shared.contract.agreements[item.agreement_ix];
+        let grant = self
+            .grants
+            .of(ask.subject)
+            .find(|held| held.agreement as usize == item.agreement_ix);
+        let grant = grant.map(|held| held.id);
+        let mut audit = audit_of(&ask, now_ms, AuditKind::Denied, grant, &self.shared);
+        // Who asked, not who would have been allowed to.
+        name_agreement(&mut audit, agreement, &ask.caller);
+        audit.rule = Cow::Borrowed(refusal.code());
+        audit.counts.denied = 1;
+        self.record(ask.lane, &mut audit, outbox);
+        answers.0.push(Answer::Refused {
+            refusal,
+            received: ask.received,
+            reply: ask.reply,
+        });
+    }
+
+    fn admit_auditor(&mut self, ask: AuditorAsk, outbox: &mut Outbox, answers: &mut Answers) {
+        if !self.books.contains_key(&ask.lane) {
+            let _ = ask.reply.send(Err(Refusal::LaneElsewhere));
+            return;
+        }
+        let mut audit = Audit::empty(
+            AuditWriter::Vault,
+            ask.lane,
+            now_ms(),
+            AuditKind::Lookup,
+            AuditCause::Auditor,
+        );
+        audit.contract = self.shared.contract.digest;
+        audit.subject = ask.subject;
+        audit.consumer = Cow::Owned(ask.caller);
+        audit.operator = Cow::Owned(ask.operator);
+        audit.reason = Cow::Owned(ask.reason);
+        audit.rule = Cow::Borrowed("WHO_READ");
+        let number = self.record(ask.lane, &mut audit, outbox);
+        let recorded = Recorded {
+            lane: ask.lane,
+            number,
+            audit_id: audit_id(ask.lane, number),
+        };
+        answers.0.push(Answer::Recorded {
+            recorded,
+            reply: ask.reply,
+        });
+    }
+
+    /// Queues an audit record; returns its number.
+    pub(super) fn record(&mut self, lane: u16, audit: &mut Audit<'_>, outbox: &mut Outbox) -> u64 {
+        match self.books.get_mut(&lane) {
+            Some(book) => outbox.audit(book, &self.shared.keys.audit, audit),
+            // Callers have looked: a lane without a book is never admitted.
+            None => 0,
+        }
+    }
+}
+
+/// Whether the agreement lets a request open a case.
+fn opens(agreement: &Agreement) -> bool {
+    agreement
+        .cases
+        .as_ref()
+        .is_some_and(|cases| cases.on_request_days.is_some())
+}
+
+fn audit_of(
+    ask: &BundleAsk,
+    now_ms: i64,
+    kind: AuditKind,
+    grant: Option<GrantId>,
+    shared: &Shared,
+) -> Audit<'static> {
+    let question = Question {
+        bundle_id: String::new(),
+        now_ms,
+        lane: ask.lane,
+        subject: ask.subject,
+        grant,
+        operator: &ask.operator,
+        reason: &ask.reason,
+        sources: FxHashMap::default(),
+    };
+    request_audit(&shared.contract, &question, kind)
+}
+
+fn name_agreement(audit: &mut Audit<'_>, agreement: &Agreement, consumer: &str) {
+    audit.agreement = Cow::Owned(agreement.id.clone());
+    audit.consumer = Cow::Owned(consumer.to_owned());
+    audit.purpose = Cow::Owned(agreement.purpose.clone());
+}

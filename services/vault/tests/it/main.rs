@@ -1,0 +1,9 @@
+//! The vault against a real broker and a real database. One program, so that it links once.
+
+#![expect(clippy::unwrap_used, reason = "test code")]
+
+mod altered;
+mod bundles;
+mod codes;
+mod slots;
+mod store;
