@@ -55,8 +55,9 @@ wait_for() {
   local limit=$((SECONDS + $1)) what=$2
   shift 2
   until "$@"; do
-    if [ $SECONDS -ge $limit ]; then
+    if [ $SECONDS -ge $limit ] || ! alive; then
       say "等不到：$what" "gave up waiting for: $what" >&2
+      tail -n 5 "$logs"/{gateway,vault,console}.log >&2
       exit 1
     fi
     sleep 0.2
@@ -70,12 +71,18 @@ start() { # NAME ARGUMENTS...: a service in the background
   services+=($!)
 }
 
+alive() {
+  local pid
+  for pid in "${services[@]}"; do kill -0 "$pid" 2>/dev/null || return 1; done
+}
+
 stop() {
-  local status=$?
+  local status=$? pid
   trap - EXIT INT TERM
-  [ ${#services[@]} -gt 0 ] && kill "${services[@]}" 2>/dev/null
-  for pid in "${services[@]}"; do wait "$pid" 2>/dev/null || true; done
-  [ -x "$bin" ] && [ -e "$dir/stack.json" ] && mz stack down >/dev/null 2>&1
+  set +e
+  for pid in "${services[@]}"; do kill "$pid" 2>/dev/null; done
+  for pid in "${services[@]}"; do wait "$pid" 2>/dev/null; done
+  if [ -x "$bin" ] && [ -e "$dir/stack.json" ]; then mz stack down >/dev/null 2>&1; fi
   if [ $status -ne 0 ]; then say "演示失败，日志在 $logs" "The demo failed; logs are in $logs" >&2; fi
   exit $status
 }
@@ -152,7 +159,7 @@ settled() {
 
 chapter "网关验签、判定、交付；立案后补送以前的事实" \
   "The gateway verifies, decides, delivers; where a case opens it fetches what was published before"
-wait_for 90 "deliveries" settled
+wait_for 150 deliveries settled
 for dataset in $datasets; do printf '  %-28s %6d\n' "$dataset" "$(delivered "$dataset")"; done
 say "与登记簿里有办件的人逐条相符，一条不多，一条不少。" \
   "Exactly the records of people with a case, as the registers have them: none more, none less."
