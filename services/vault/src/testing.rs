@@ -24,7 +24,8 @@ use mz_journal::topics::{self, SlotKind};
 use mz_journal::{Audit, Grant, Record as _, SourceStatus};
 use mz_keys::public::KeyUse;
 use mz_keys::{KeysDir, PlacementKey, RecordKey, department_signer};
-use mz_seal::{Datum, Draft, Signer, encode, headers, seal_batch};
+use mz_seal::testing::WireEvent;
+use mz_seal::{Datum, Draft, SealedEvent, Signer, encode, headers, seal_batch};
 use mz_stack::testing;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -57,6 +58,11 @@ impl TestBus {
 
     /// The same, with changes to the copy before it is signed.
     pub fn with(change: impl FnOnce(&Path)) -> Self {
+        Self::keyed(change, |_, _| {})
+    }
+
+    /// The same; `rekey` may rotate and revoke keys before the approvals are signed.
+    pub fn keyed(change: impl FnOnce(&Path), rekey: impl FnOnce(&Path, &KeysDir)) -> Self {
         let stack = testing::shared();
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("contract");
@@ -76,6 +82,7 @@ impl TestBus {
         change(&root);
         let keys = KeysDir::new(dir.path().join("keys"));
         mz_keys::provision(keys.root(), &root, &DEPARTMENTS).expect("keys");
+        rekey(&root, &keys);
         for department in DEPARTMENTS {
             mz_keys::sign_approvals(&root, department, &keys).expect("approvals");
         }
@@ -314,20 +321,7 @@ impl Connector {
         if events.is_empty() {
             return;
         }
-        self.batch += 1;
-        let drafts: Vec<Draft> = events.into_iter().map(|event| self.draft(event)).collect();
-        let mut seeds = || mz_keys::secret::random::<32>().unwrap();
-        let sealed = seal_batch(
-            &self.contract.bus_id,
-            &self.department,
-            &self.stream,
-            self.epoch,
-            self.batch,
-            drafts,
-            &mut seeds,
-            &*self.signer,
-        )
-        .unwrap();
+        let sealed = self.seal(events);
         for (at, event) in sealed.into_iter().enumerate() {
             let dataset = self.contract.dataset(&event.meta.dataset).unwrap();
             let mut value = mz_seal::frame(dataset.schema_id, &event.value);
@@ -345,6 +339,47 @@ impl Connector {
                 .send(&dataset.src_topic(), lane, &key, Some(&value), &all)
                 .unwrap();
         }
+    }
+
+    /// Seals events and keeps them, as they would lie in Kafka.
+    pub fn wire(&mut self, events: Vec<Event>) -> Vec<WireEvent> {
+        let contract = Arc::clone(&self.contract);
+        let schema_id =
+            |event: &SealedEvent| contract.dataset(&event.meta.dataset).unwrap().schema_id;
+        self.seal(events)
+            .iter()
+            .map(|event| WireEvent::of(event, schema_id(event)))
+            .collect()
+    }
+
+    /// Publishes events as they are, good or not.
+    pub fn put(&mut self, dataset: &str, events: &[WireEvent]) {
+        self.producer.begin().unwrap();
+        for event in events {
+            let all: Vec<(&str, &[u8])> = event.header_pairs().collect();
+            let (topic, lane) = (topics::source(dataset), i32::from(event.lane));
+            self.producer
+                .send(&topic, lane, &[9; 32], Some(&event.value), &all)
+                .unwrap();
+        }
+        self.producer.commit().unwrap();
+    }
+
+    fn seal(&mut self, events: Vec<Event>) -> Vec<SealedEvent> {
+        self.batch += 1;
+        let drafts: Vec<Draft> = events.into_iter().map(|event| self.draft(event)).collect();
+        let mut seeds = || mz_keys::secret::random::<32>().unwrap();
+        seal_batch(
+            &self.contract.bus_id,
+            &self.department,
+            &self.stream,
+            self.epoch,
+            self.batch,
+            drafts,
+            &mut seeds,
+            &*self.signer,
+        )
+        .unwrap()
     }
 
     pub fn commit(&mut self) {

@@ -1,8 +1,13 @@
 //! Slots against a real broker and a real database: what is stored, what survives, who may go on.
 
+use std::collections::BTreeMap;
+
 use mz_contract::IdNumber;
 use mz_journal::topics::{self, SlotKind};
 use mz_journal::{FactBody, FactReply, Fence, Fetch, GrantId, Record as _, State};
+use mz_keys::public::KeyUse;
+use mz_seal::Signer;
+use mz_seal::testing::{Alteration, Kit, TestSigner};
 use mz_vault::testing::{
     Gateway, LANES, TestBus, approval, eventually, insurance, person, ready, right,
 };
@@ -84,6 +89,60 @@ fn a_bad_event_is_passed_by_and_the_good_ones_around_it_are_kept() {
     eventually("good events are stored", || facts(&bus) == 2);
     approvals.publish(vec![approval(&person(9), "A9")]);
     eventually("and so are later ones", || facts(&bus) == 3);
+    service.stop().unwrap();
+}
+
+#[test]
+fn no_altered_event_is_ever_stored() {
+    let mut revoked: Option<Box<dyn Signer>> = None;
+    let bus = TestBus::keyed(
+        |_| {},
+        |root, keys| {
+            let first = mz_keys::department_signer(keys, root, "hrss", KeyUse::Seal).unwrap();
+            mz_keys::rotate_seal_key(keys, root, "hrss").unwrap();
+            mz_keys::revoke(root, "hrss", first.key_id(), "lost", &BTreeMap::new()).unwrap();
+            revoked = Some(first);
+        },
+    );
+    let (revoked, unknown) = (revoked.unwrap(), TestSigner::new("hrss-seal-99", [3; 32]));
+    let (keys, root) = (bus.keys(), bus.contract_root());
+    let signer = mz_keys::department_signer(&keys, &root, "hrss", KeyUse::Seal).unwrap();
+    let dataset = bus.contract.dataset("hrss.insurance.status.v1").unwrap();
+    let kit = Kit {
+        layout: &dataset.layout,
+        subject_field: dataset.subject_field,
+        signer: &*signer,
+        revoked: &*revoked,
+        unknown: &unknown,
+        lanes: LANES,
+    };
+    let mut insurances = bus.connector("hrss", "insurance");
+    let good = insurances.wire(vec![insurance(&person(1), "PENSION", 6)]);
+    insurances.put(&dataset.id, &good);
+    // Of each one that never comes itself, so that only the alteration can be the reason.
+    let never = insurances
+        .wire(vec![insurance(&person(1), "MEDICAL", 6)])
+        .remove(0);
+    let bad: Vec<_> = Alteration::ALL
+        .into_iter()
+        .map(|alteration| match alteration {
+            Alteration::Replayed => good[0].clone(),
+            _ => alteration.apply(&never, &kit),
+        })
+        .collect();
+    insurances.put(&dataset.id, &bad);
+    let (service, _) = bus.start_vault();
+    // One after them in every lane: whatever came before has been looked at.
+    let after: Vec<IdNumber> = (0..LANES)
+        .map(|lane| (2..).map(person).find(|p| bus.lane(p) == lane).unwrap())
+        .collect();
+    insurances.publish(after.iter().map(|id| insurance(id, "PENSION", 6)).collect());
+    let lanes = i64::from(LANES);
+    eventually("the good ones are stored", || facts(&bus) == 1 + lanes);
+    assert_eq!(
+        query(&bus, "SELECT count(*) FROM vault.fact WHERE counter > 1"),
+        lanes
+    );
     service.stop().unwrap();
 }
 
