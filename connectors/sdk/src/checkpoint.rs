@@ -71,6 +71,9 @@ pub(crate) struct Head {
     pub counter: u64,
     pub complete_to_ms: i64,
     pub rejected: u64,
+    /// Complete snapshots in which no known record was missing: rows that were rejected by then are
+    /// about none of the records known by then.
+    pub settled: u64,
     pub sequences: Vec<Sequence>,
     pub position: Option<Vec<u8>>,
 }
@@ -85,6 +88,7 @@ impl Head {
         to.unsigned(self.counter);
         to.long(self.complete_to_ms);
         to.unsigned(self.rejected);
+        to.unsigned(self.settled);
         to.array(self.sequences.iter(), |to, sequence| {
             to.string(&sequence.dataset);
             to.int(i32::from(sequence.lane));
@@ -103,6 +107,7 @@ impl Head {
             counter: count(&mut from)?,
             complete_to_ms: from.long()?,
             rejected: count(&mut from)?,
+            settled: count(&mut from)?,
             sequences: Vec::new(),
             position: None,
         };
@@ -178,15 +183,29 @@ impl RecordState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RejectMark {
     pub first_ms: i64,
+    /// [`Head::settled`] when the row was first rejected.
+    pub settled: u64,
 }
 
 impl RejectMark {
     pub(crate) fn encode(self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(12);
+        let mut out = Vec::with_capacity(16);
         let mut to = Writer(&mut out);
         to.int(FORMAT);
         to.long(self.first_ms);
+        to.unsigned(self.settled);
         out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, AvroFault> {
+        let mut from = Reader::new(bytes);
+        format(&mut from)?;
+        let mark = Self {
+            first_ms: from.long()?,
+            settled: count(&mut from)?,
+        };
+        from.finish()?;
+        Ok(mark)
     }
 }
 
@@ -216,7 +235,7 @@ mod tests {
         fn heads_survive(epoch in 1u32.., batch in 0..i64::MAX as u64, complete in any::<i64>(),
             lanes in proptest::collection::vec(any::<(u16, u32)>(), 0..70), position in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..50))) {
             let sequences = lanes.iter().map(|(lane, last)| Sequence { dataset: "a.b.v1".into(), lane: *lane, last: u64::from(*last) }).collect();
-            let head = Head { epoch, batch, counter: batch / 2, complete_to_ms: complete, rejected: 3, sequences, position };
+            let head = Head { epoch, batch, counter: batch / 2, complete_to_ms: complete, rejected: 3, settled: 5, sequences, position };
             prop_assert_eq!(Head::decode(&head.encode()), Ok(head));
         }
 

@@ -1,6 +1,6 @@
 //! Reads a stream's past: its checkpoint, and, when that is empty, whether the stream ever spoke.
 
-use crate::checkpoint::{Head, Key, RecordState, Tag};
+use crate::checkpoint::{Head, Key, RecordState, RejectMark, Tag};
 use crate::error::ConnectorError;
 use crate::known::Known;
 use mz_bus::{BusOptions, Isolation, Position, Reader, read_to_end, tuning};
@@ -14,7 +14,8 @@ pub(crate) struct Restored {
     /// `None`: the topic is empty.
     pub head: Option<Head>,
     pub known: Known,
-    pub rejects: HashSet<Tag>,
+    /// Rejected rows by tag, with [`Head::settled`] when they were first rejected.
+    pub rejects: HashMap<Tag, u64>,
 }
 
 /// Reads the checkpoint to its end. Call after `init_transactions`, so that no older instance can
@@ -59,10 +60,9 @@ pub(crate) fn checkpoint(
                     restored.known.remove(&tag);
                     Ok(())
                 }
-                (Key::Reject(tag), Some(_)) => {
-                    restored.rejects.insert(tag);
-                    Ok(())
-                }
+                (Key::Reject(tag), Some(value)) => RejectMark::decode(value).map(|mark| {
+                    restored.rejects.insert(tag, mark.settled);
+                }),
                 (Key::Reject(tag), None) => {
                     restored.rejects.remove(&tag);
                     Ok(())

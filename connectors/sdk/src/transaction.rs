@@ -194,7 +194,7 @@ pub(crate) fn add_reject(
     identity: &Identity,
     tag: Tag,
     (row, place, code): (u64, &str, &'static str),
-    now_ms: i64,
+    mark: RejectMark,
 ) {
     pending.started();
     pending.rejects += 1;
@@ -204,7 +204,7 @@ pub(crate) fn add_reject(
         offset: i64::try_from(row).unwrap_or(i64::MAX),
         code: code.to_owned(),
         place: place.chars().take(128).collect(),
-        at_ms: now_ms,
+        at_ms: mark.first_ms,
     };
     pending.extras.push(Extra {
         topic: topics::quarantine(&identity.department),
@@ -214,7 +214,7 @@ pub(crate) fn add_reject(
     pending.extras.push(Extra {
         topic: topics::checkpoint(&identity.department, &identity.stream),
         key: Key::Reject(tag).encode(),
-        value: Some(RejectMark { first_ms: now_ms }.encode()),
+        value: Some(mark.encode()),
     });
 }
 

@@ -1,14 +1,10 @@
 //! Bad input of every kind: each has its own reason code, nothing crashes, good rows flow.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-mod support;
-
+use crate::support::{All, parse, read, register, shipped};
 use rust_xlsxwriter::{Formula, Workbook};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use support::{All, parse, read, register, shipped};
 use zip::write::SimpleFileOptions;
 
 const GOOD: [&str; 2] = ["11010519491231002X", "440524188001010014"];
@@ -736,7 +732,7 @@ events:
             parse(mapping).into(),
             place.clone(),
             joins.clone(),
-            support::xlsx(),
+            crate::support::xlsx(),
         )
     };
     let all = read(&mut make());

@@ -1,9 +1,5 @@
 //! Every code that a connector can show has its texts.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-mod support;
-
 use mz_contract::Reasons;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -37,7 +33,7 @@ fn codes_in(folder: &Path, codes: &mut BTreeSet<String>) {
 #[test]
 fn every_code_has_texts_and_a_place_in_the_guide() {
     let mut codes = BTreeSet::new();
-    let root = support::repository();
+    let root = crate::support::repository();
     codes_in(&root.join("connectors/sdk/src"), &mut codes);
     codes_in(&root.join("connectors/sources/src"), &mut codes);
     assert!(codes.len() > 90, "{}", codes.len());

@@ -1,14 +1,10 @@
 //! The shipped mappings read a synthetic city, dirt included, and reject exactly what is dirty.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-mod support;
-
+use crate::support::{All, read, register, shipped};
 use mz_city::{Expected, Options};
 use mz_seal::Datum;
 use std::collections::BTreeMap;
 use std::path::Path;
-use support::{All, read, register, shipped};
 
 const FILES: [(&str, &str, &str); 4] = [
     ("approvals", "hrss-talent.yaml", "hrss/approvals.xlsx"),
@@ -38,7 +34,7 @@ fn all(folder: &Path, mapping: &str, file: &str) -> All {
 }
 
 fn text<'e>(event: &'e mz_sdk::Event, mapping: &str, field: &str) -> &'e str {
-    let dataset = support::contract().dataset(&event.dataset).unwrap();
+    let dataset = crate::support::contract().dataset(&event.dataset).unwrap();
     let _ = mapping;
     match &event.fields[dataset.field_index(field).unwrap()] {
         Datum::Str(text) | Datum::Enum(text) => text,
@@ -54,7 +50,7 @@ fn a_clean_city_flows_whole() {
         assert!(all.rejects.is_empty(), "{name}: {:?}", all.rejects.first());
         assert!(all.complete() && !all.events.is_empty(), "{name}");
         for event in &all.events {
-            let dataset = support::contract().dataset(&event.dataset).unwrap();
+            let dataset = crate::support::contract().dataset(&event.dataset).unwrap();
             mz_seal::encode(&dataset.layout, &event.fields).unwrap();
         }
     }
@@ -120,7 +116,7 @@ fn dependents_come_from_the_second_sheet() {
         .iter()
         .find(|event| text(event, "", "approvalId") == story.approval.as_deref().unwrap())
         .unwrap();
-    let dataset = support::contract()
+    let dataset = crate::support::contract()
         .dataset("hrss.talent.approval.v1")
         .unwrap();
     let Datum::Array(dependents) = &event.fields[dataset.field_index("dependents").unwrap()] else {

@@ -1,16 +1,6 @@
 //! A bus of one's own on the shared stack: a contract with two lanes, its topics and rights, and
 //! what lies on its source topics, verified.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests: a surprise must fail the test"
-)]
-#![allow(
-    dead_code,
-    clippy::allow_attributes,
-    reason = "each test binary uses its part"
-)]
-
 use mz_bus::plan::{self, PlanOptions};
 use mz_bus::{BusOptions, Isolation, Position, Reader, TlsFiles, read_to_end};
 use mz_contract::{Contract, Lang, Mode};

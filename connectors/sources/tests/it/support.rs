@@ -1,11 +1,5 @@
 //! What the tests of this crate share: the repository's contract, a register read without a bus.
 
-#![allow(
-    dead_code,
-    clippy::allow_attributes,
-    reason = "each test binary uses its part"
-)]
-
 use mz_contract::{Contract, Mode};
 use mz_sdk::{Chunk, Event, Item, PassEnd, Reject, Source, SourceError};
 use mz_sources::mapping::{self, Mapping};

@@ -1,13 +1,11 @@
 //! What is wrong with a mapping is told with file, line and field, all of it at once.
 
-mod support;
-
 use mz_contract::{Lang, Reasons};
 use mz_sources::mapping;
 use std::path::Path;
 
 fn faults(text: &str) -> Vec<(u32, &'static str, String)> {
-    match mapping::parse(text, Path::new("m.yaml"), support::contract()) {
+    match mapping::parse(text, Path::new("m.yaml"), crate::support::contract()) {
         Ok(_) => Vec::new(),
         Err(faults) => faults
             .into_iter()
