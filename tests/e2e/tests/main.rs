@@ -5,4 +5,5 @@
 mod golden;
 mod install;
 mod settlement;
+mod slots;
 mod subscriber;
