@@ -1,7 +1,5 @@
 //! The adapter is killed, frozen and cut off; nothing is lost, nothing doubled.
 
-
-
 use std::collections::HashMap;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;

@@ -1,8 +1,6 @@
 //! Deliveries become rows: typed columns, newest version, withdrawals, answers, refusals with
 //! their reasons, gaps and repeats, restarts.
 
-
-
 use std::sync::atomic::AtomicBool;
 
 use crate::common::{ANSWER, APPROVAL, Fact, INSURANCE, Outgoing, RIGHT, World};

@@ -1,11 +1,10 @@
 //! The repository's contract as other crates use it.
 
-
 use crate::tree;
 
+use crate::tree::Tree;
 use mz_contract::{Contract, IdNumber, Mode, Moment, SchemaKey, Scope, parse_date};
 use mz_seal::{Datum, KeySource, Layout, encode};
-use crate::tree::Tree;
 
 fn contract() -> Contract {
     Contract::load(&tree::repository(), Mode::Draft).unwrap()

@@ -1,8 +1,7 @@
 //! A new department, dataset and agreement are files under `schemas/` and nothing else: no Rust.
 
-
-use mz_contract::{Contract, Lang, Mode, allocate_schema_ids, lint, matrix::policy_matrix};
 use crate::tree::Tree;
+use mz_contract::{Contract, Lang, Mode, allocate_schema_ids, lint, matrix::policy_matrix};
 
 const DEPARTMENT: &str = "
 name: {zh: 总工会, en: Federation of Trade Unions}

@@ -5,8 +5,8 @@ use crate::tree;
 
 use std::collections::BTreeSet;
 
-use mz_contract::{Lang, Mode, codes, lint};
 use crate::tree::Tree;
+use mz_contract::{Lang, Mode, codes, lint};
 
 /// How a contract is spoilt.
 enum Plant {

@@ -1,6 +1,5 @@
 //! The talent settlement item: what the counter is told for each state of the facts, and by when.
 
-
 use crate::tree;
 
 use mz_contract::{Contract, Mode, Moment, Outcome, parse_date};

@@ -1,10 +1,8 @@
 //! What must not be believed: keys, approvals and hostile files.
 
-
-
+use crate::tree::Tree;
 use mz_contract::{Contract, Lang, Mode, lint};
 use proptest::prelude::*;
-use crate::tree::Tree;
 
 const HRSS: &str = "departments/hrss.yaml";
 const KEYS: &str = "departments/hrss.keys.yaml";

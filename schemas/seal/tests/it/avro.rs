@@ -1,7 +1,6 @@
 //! The walker against apache-avro: the same values for the same bytes, over random
 //! schemas; strictness and limits where the two differ on purpose.
 
-
 use std::collections::HashMap;
 
 use apache_avro::reader::datum::GenericDatumReader;

@@ -1,7 +1,6 @@
 //! What must hold for every event: any redaction verifies, and nothing that was
 //! touched does, whether the verifier has seen the batch or not.
 
-
 use mz_seal::testing::{Golden, TestKeys, TestSigner};
 use mz_seal::{
     Datum, Draft, Expect, ExpectDelivery, FieldSet, KeyStatus, Layout, SealedEvent, Verifier,
