@@ -209,3 +209,88 @@ impl Lane {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mz_contract::{Contract, Mode};
+    use mz_journal::OpenBackfill;
+    use mz_keys::{AuditKey, PlacementKey, PseudonymKey, SecretKey, SubjectKey};
+    use mz_seal::testing::TestSigner;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use crate::options::Keys;
+
+    fn plan() -> Plan {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas");
+        let secret = SecretKey::generate().unwrap();
+        let keys = Keys {
+            placement: PlacementKey::new(&secret),
+            subject: SubjectKey::new(&secret),
+            pseudonym: PseudonymKey::new(&secret),
+            audit: AuditKey::new(&secret),
+            signer: Box::new(TestSigner::new("bus-seal-1", [1; 32])),
+        };
+        Plan::new(Arc::new(Contract::load(&root, Mode::Draft).unwrap()), &keys)
+    }
+
+    #[test]
+    fn a_state_comes_back_whole_with_what_this_contract_does_not_know() {
+        let plan = plan();
+        let stream = |name: &str| StreamSequence {
+            stream: name.to_owned(),
+            epoch: 2,
+            last: 9,
+            missing: vec![(3, 4)],
+        };
+        let position = |topic: &str| Position {
+            topic: topic.to_owned(),
+            next_offset: 7,
+        };
+        let delivery = |topic: &str| DeliveryPosition {
+            out_topic: topic.to_owned(),
+            last_seq: 5,
+            output_offset_floor: 6,
+        };
+        let state = State {
+            lane: 3,
+            // What is unknown comes first, then the contract's order.
+            positions: vec![
+                position("src.gone.v1"),
+                position(&plan.sources[1].topic),
+                position(topics::FACTS),
+            ],
+            sequences: vec![stream("gone/all/gone.v1"), stream(&plan.streams[0])],
+            deliveries: vec![delivery("to.gone"), delivery(&plan.outputs[2].topic)],
+            audit_number: 41,
+            audit_chain: [8; 32],
+            grants_position: 17,
+            open_backfills: vec![OpenBackfill {
+                grant: GrantId([1; 16]),
+                subject: SubjectTag([2; 16]),
+                attempt: 2,
+                agreement: "police/talent-settlement".to_owned(),
+            }],
+            contract: plan.contract.digest,
+            at_ms: 99,
+        };
+        let lane = Lane::restore(3, Some(state.clone()), &plan);
+        assert_eq!(lane.record(&plan, 99), state);
+        let fresh = Lane::restore(3, None, &plan).record(&plan, 99);
+        assert!(fresh.positions.is_empty() && fresh.sequences.is_empty());
+        assert_eq!(
+            (fresh.lane, fresh.audit_number, fresh.grants_position),
+            (3, 0, 0)
+        );
+    }
+
+    #[test]
+    fn a_tally_spans_the_offsets_that_it_counts() {
+        let mut tally = Tally::default();
+        tally.at(9).delivered += 1;
+        tally.at(4).denied += 1;
+        tally.at(6).out_of_scope += 1;
+        assert_eq!((tally.matched(), tally.from, tally.to), (3, 4, 9));
+    }
+}

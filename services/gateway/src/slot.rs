@@ -26,6 +26,8 @@ const IDLE_WAIT: Duration = Duration::from_millis(50);
 const RECORDS_PER_POLL: usize = 1_000;
 /// Waits between attempts when the cluster does not answer.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Between two searches for grants that may be forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 /// Between two refreshes of an output's accounted-for offset.
 const FLOOR_EVERY: Duration = Duration::from_millis(100);
 
@@ -224,6 +226,7 @@ impl Runner<'_> {
         let pace = self.options.pace;
         let mut last_commit = Instant::now() - pace.commit_every;
         let mut floors = Floors::default();
+        let mut forgotten = Instant::now();
         loop {
             engine.now = now();
             if engine.open_since.is_none() && engine.wants_transaction() {
@@ -256,6 +259,10 @@ impl Runner<'_> {
                 }
             } else {
                 floors.refresh(&reader, &mut engine).map_err(Halt::Error)?;
+                if forgotten.elapsed() >= FORGET_EVERY {
+                    engine.grants.forget_expired(engine.now.ms);
+                    forgotten = Instant::now();
+                }
             }
             if handed == 0 || engine.open_since.is_none() {
                 let idle =

@@ -244,11 +244,11 @@ pub(crate) fn read_stretches(
     stretches: &[Stretch<'_>],
     mut each: impl FnMut(&Record<'_>),
 ) -> Result<(), BusError> {
-    let mut open: FxHashMap<(String, i32), i64> = FxHashMap::default();
+    let mut open: FxHashMap<(&str, i32), i64> = FxHashMap::default();
     let mut assignment = Vec::new();
     for stretch in stretches.iter().filter(|stretch| stretch.from < stretch.to) {
         let partition = i32::from(stretch.lane);
-        open.insert((stretch.topic.to_owned(), partition), stretch.to);
+        open.insert((stretch.topic, partition), stretch.to);
         assignment.push((stretch.topic, partition, Position::Offset(stretch.from)));
     }
     if assignment.is_empty() {
@@ -270,14 +270,14 @@ pub(crate) fn read_stretches(
                     next_offset,
                 } => (*topic, *partition, *next_offset),
             };
-            // A run of records of one partition ends with one entry: cheap enough.
-            let place = (topic.to_owned(), partition);
-            if open.get(&place).is_some_and(|to| next >= *to) {
-                ended.push(place);
+            if open.get(&(topic, partition)).is_some_and(|to| next >= *to) {
+                ended.push((topic.to_owned(), partition));
             }
         })?;
-        for place in ended {
-            open.remove(&place);
+        if !ended.is_empty() {
+            open.retain(|(topic, partition), _| {
+                !ended.iter().any(|(t, p)| t == topic && p == partition)
+            });
         }
         if handed > 0 {
             deadline = Instant::now() + PATIENCE;

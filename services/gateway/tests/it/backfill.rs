@@ -1,6 +1,9 @@
 //! What was published before a case: without a gap, without going backwards, whoever owns the slot.
 
-use mz_journal::{AuditCause, AuditKind, FactBody, GrantStatus, bitmap_fields};
+use mz_journal::{
+    AuditCause, AuditKind, FactBody, Grant, GrantKind, GrantStatus, Record as _, bitmap_fields,
+    topics,
+};
 use mz_seal::{DeliverySeal, headers};
 
 use crate::world::*;
@@ -221,5 +224,108 @@ fn what_came_before_any_processing_needs_no_backfill() {
     assert_eq!(world.read(TO_INSURANCE).len(), 1);
     assert!(Vault::fetches(&world).is_empty());
     assert!(world.state(0).open_backfills.is_empty());
+    world.check_books();
+}
+
+#[test]
+fn more_grants_than_backfills_wait_their_turn_but_a_closing_never_does() {
+    /// More than one lane may have open at once.
+    const MANY: usize = 2_100;
+    let world = World::new(1);
+    let people = world.people(0, MANY);
+    let last = &people[MANY - 1];
+    let mut hrss = Stream::new(&world, INSURANCE);
+    let gateway = world.start();
+    hrss.publish(
+        &world,
+        &[insurance(&world.people(0, MANY + 1)[MANY], "PENSION", 1)],
+    );
+    gateway.processed(1);
+
+    let mut writer = Writer::open(&world, "test-grants");
+    let mut grants = Vec::new();
+    for person in &people {
+        let subject = world.tag(person);
+        let grant = Grant {
+            id: Grant::case_id(&[1; 32], SETTLEMENT, subject),
+            kind: GrantKind::Case,
+            subject,
+            agreement: SETTLEMENT.to_owned(),
+            status: GrantStatus::Open,
+            counter: 1,
+            opened_ms: 1,
+            expires_ms: i64::MAX / 4,
+            closed_ms: None,
+            cause: "request:test".to_owned(),
+            reason: String::new(),
+            subject_sealed: None,
+        };
+        let key = topics::grant_key(subject, grant.id);
+        writer.send(topics::GRANTS, 0, &key, Some(&grant.encode()), &[]);
+        grants.push(grant);
+    }
+    writer.commit();
+    wait_for("as many requests as there is room for", || {
+        Vault::fetches(&world).len() == 2_048
+    });
+    let waiting = world.state(0).grants_position;
+    assert!(
+        waiting < 2_100,
+        "the position stays before what waits: {waiting}"
+    );
+
+    // The first one's case is closed while others wait: at once.
+    let first = Grant {
+        status: GrantStatus::Closed,
+        counter: 2,
+        closed_ms: Some(2),
+        ..grants[0].clone()
+    };
+    let mut writer = Writer::open(&world, "test-grants");
+    let key = topics::grant_key(first.subject, first.id);
+    writer.send(topics::GRANTS, 0, &key, Some(&first.encode()), &[]);
+    writer.commit();
+    wait_for("the closing was read", || {
+        gateway.counts().grants_read == 2_049
+    });
+    hrss.publish(
+        &world,
+        &[
+            insurance(&people[0], "PENSION", 1),
+            insurance(last, "PENSION", 1),
+        ],
+    );
+    gateway.processed(3);
+    assert_eq!(
+        world.of_kind(AuditKind::Denied).len(),
+        1,
+        "closed is denied"
+    );
+    assert_eq!(
+        world.read(TO_INSURANCE).len(),
+        0,
+        "not open yet is out of scope"
+    );
+
+    // A new owner in the middle finds the rest where it was left.
+    gateway.end();
+    let gateway = world.start();
+    wait_for("asked again", || Vault::fetches(&world).len() == 2 * 2_048);
+    let mut served = 2_048;
+    wait_for("all grants in force", || {
+        let asked = Vault::fetches(&world);
+        if asked.len() > served {
+            let fresh = asked[served..].iter();
+            let done: Vec<_> = fresh.map(|(_, fetch)| Vault::done(fetch, 0)).collect();
+            Vault::send(&world, 0, &done);
+            served = asked.len();
+        }
+        world.state(0).open_backfills.is_empty() && world.state(0).grants_position > 2_100
+    });
+    hrss.publish(&world, &[insurance(last, "PENSION", 2)]);
+    wait_for("the last one's insurance", || {
+        world.read(TO_INSURANCE).len() == 1
+    });
+    gateway.end();
     world.check_books();
 }
