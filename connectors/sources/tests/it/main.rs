@@ -9,6 +9,7 @@ mod bus;
 mod city;
 mod hostile;
 mod lint;
+mod properties;
 mod publish;
 mod reasons;
 mod support;
