@@ -77,7 +77,7 @@ fn platform() -> Result<&'static str, StackError> {
     }
 }
 
-/// Maven downloads into its own repository, and copies from there into a fresh directory.
+/// Maven downloads into the user's repository, and copies from there into a fresh directory.
 fn resolve(
     options: &StackOptions,
     entry: &Path,
@@ -88,18 +88,34 @@ fn resolve(
     let maven = java::maven(options.install_missing, progress)?;
     let pom = entry.join("pom.xml");
     std::fs::write(&pom, POM).map_err(StackError::io("cannot write", &pom))?;
-    remove_dir(lib)?;
+    let copy = |repository: Option<&Path>| {
+        remove_dir(lib)?;
+        let mut command = Command::new(&maven);
+        command
+            .args(["-B", "-Dstyle.color=never", "-f"])
+            .arg(&pom)
+            .arg(format!("-Dpostgres.platform={platform}"))
+            .arg(format!("-DoutputDirectory={}", lib.display()));
+        if let Some(repository) = repository {
+            command.arg(format!("-Dmaven.repo.local={}", repository.display()));
+        }
+        command.arg("dependency:copy-dependencies");
+        run_maven(command, progress)
+    };
+    // Once more with a repository of our own: the user's may be damaged, or there is no home to keep
+    // one in, or the network was away for a moment.
+    let own = entry.join("m2");
+    copy(None).or_else(|_| copy(Some(&own)))?;
+    remove_dir(&own)
+}
+
+/// Runs Maven and tells each file that it downloads.
+fn run_maven(mut command: Command, progress: &dyn Progress) -> Result<(), StackError> {
     progress.step(Step::Downloading {
         file: "maven".to_owned(),
         done: 0,
     });
-    let mut child = Command::new(maven)
-        .arg("-B")
-        .arg("-f")
-        .arg(&pom)
-        .arg(format!("-Dpostgres.platform={platform}"))
-        .arg(format!("-DoutputDirectory={}", lib.display()))
-        .arg("dependency:copy-dependencies")
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -25,12 +25,14 @@ pub(crate) struct Kafka<'a> {
 }
 
 impl Kafka<'_> {
-    /// Formats if need be, starts, waits until the broker answers.
+    /// Formats if need be, starts, waits until the broker answers. `note` hears of the process
+    /// before the wait: whoever is interrupted in it leaves nothing that `down` can't find.
     pub(crate) fn start(
         &self,
         port: u16,
         controller_port: u16,
         progress: &dyn Progress,
+        note: &dyn Fn(&Engine) -> Result<(), StackError>,
     ) -> Result<Engine, StackError> {
         let (home, logs) = (self.options.kafka(), self.options.logs());
         let data = home.join("data");
@@ -63,6 +65,10 @@ impl Kafka<'_> {
             .arg(&properties)
             .current_dir(&home);
         let child = spawn_background(command, "java", &log)?;
+        note(&Engine {
+            port,
+            process: ProcessId::of(child.id()),
+        })?;
         self.wait_ready(child, port)
     }
 

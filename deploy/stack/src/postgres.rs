@@ -58,8 +58,14 @@ impl<'a> Postgres<'a> {
         })
     }
 
-    /// Initialises if need be, starts, waits until the database answers.
-    pub(crate) fn start(&self, port: u16, progress: &dyn Progress) -> Result<Engine, StackError> {
+    /// Initialises if need be, starts, waits until the database answers. `note` hears of the
+    /// process before the wait.
+    pub(crate) fn start(
+        &self,
+        port: u16,
+        progress: &dyn Progress,
+        note: &dyn Fn(&Engine) -> Result<(), StackError>,
+    ) -> Result<Engine, StackError> {
         if !self.data.join("PG_VERSION").exists() {
             progress.step(Step::Formatting(NAME));
             self.initialise()?;
@@ -92,6 +98,10 @@ impl<'a> Postgres<'a> {
         }
         let mut child = spawn_background(command, "postgres", &log)?;
         let process = ProcessId::of(child.id());
+        note(&Engine {
+            port,
+            process: process.clone(),
+        })?;
         let deadline = Instant::now() + READY_WITHIN;
         loop {
             let ended = child

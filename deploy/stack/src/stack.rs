@@ -118,15 +118,33 @@ impl Stack {
         let postgres_up = info.postgres.alive();
         if !postgres_up {
             let remembered = info.postgres.port;
-            info.postgres = retrying(|again| postgres.start(port(remembered, again)?, progress))?;
+            let known = info.clone();
+            let note = |engine: &Engine| {
+                StackInfo {
+                    postgres: engine.clone(),
+                    ..known.clone()
+                }
+                .write(&self.options)
+            };
+            info.postgres =
+                retrying(|again| postgres.start(port(remembered, again)?, progress, &note))?;
             info.pg_url = postgres.own_url(info.postgres.port);
             info.write(&self.options)?;
         }
         if !kafka_up {
             let (remembered, controller) = (info.kafka.port, info.controller_port);
+            let known = info.clone();
+            let note = |engine: &Engine| {
+                StackInfo {
+                    kafka: engine.clone(),
+                    ..known.clone()
+                }
+                .write(&self.options)
+            };
             info.kafka = retrying(|again| {
                 info.controller_port = port(controller, again)?;
-                kafka.start(port(remembered, again)?, info.controller_port, progress)
+                let broker = port(remembered, again)?;
+                kafka.start(broker, info.controller_port, progress, &note)
             })?;
             info.bootstrap = format!("127.0.0.1:{}", info.kafka.port);
         }
