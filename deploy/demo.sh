@@ -82,7 +82,7 @@ stop() {
   set +e
   for pid in "${services[@]}"; do kill "$pid" 2>/dev/null; done
   for pid in "${services[@]}"; do wait "$pid" 2>/dev/null; done
-  if [ -x "$bin" ] && [ -e "$dir/stack.json" ]; then mz stack down >/dev/null 2>&1; fi
+  if [ -x "$bin" ]; then mz stack down >/dev/null 2>&1; fi
   if [ $status -ne 0 ]; then say "演示失败，日志在 $logs" "The demo failed; logs are in $logs" >&2; fi
   exit $status
 }
