@@ -11,6 +11,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// Place and version of one fact: dataset's schema id, lane, offset, epoch, counter.
 type Place = (u32, u16, i64, u32, u64);
 
+/// Dataset's schema id, subject, record, epoch, counter, as the table has them.
+type FactRow = (i32, Vec<u8>, Vec<u8>, i64, i64);
+
+/// Agreement, dataset, subject, record, version of one delivery.
+type Delivered<'e> = (&'e str, &'e str, SubjectTag, [u8; 16], (u32, u64));
+
 /// The vault holds for every record its newest version, from the very offset where it was
 /// published, and nothing else.
 pub fn newest(url: &str, contract: &Contract, events: &BTreeMap<String, Events>) -> Check {
@@ -75,7 +81,7 @@ pub fn delivered_about_cases(
     grants: &HashMap<GrantId, Grant>,
 ) -> Check {
     let mut check = Check::new("cases are complete");
-    let delivered: HashSet<(&str, &str, SubjectTag, [u8; 16], (u32, u64))> = log
+    let delivered: HashSet<Delivered<'_>> = log
         .of(AuditKind::Delivered)
         .map(|entry| {
             (
@@ -95,7 +101,7 @@ pub fn delivered_about_cases(
                 .push(&grant.agreement);
         }
     }
-    let rows: Vec<(i32, Vec<u8>, Vec<u8>, i64, i64)> = database::with(url, async |connection| {
+    let rows: Vec<FactRow> = database::with(url, async |connection| {
         sqlx::query_as(
             "SELECT dataset, subject, record, epoch, counter FROM vault.fact WHERE NOT withdrawn",
         )
