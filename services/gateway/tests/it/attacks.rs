@@ -8,6 +8,7 @@ use mz_keys::public::KeyUse;
 use mz_seal::testing::{Alteration, Kit, TestSigner, WireEvent};
 use mz_seal::{Signer, headers};
 
+use crate::facts::*;
 use crate::world::*;
 
 #[test]

@@ -6,6 +6,8 @@ use mz_journal::{
 };
 use mz_seal::{DeliverySeal, headers};
 
+use crate::actors::*;
+use crate::facts::*;
 use crate::world::*;
 
 fn versions(world: &World, topic: &str) -> Vec<u64> {

@@ -3,6 +3,8 @@
 use mz_journal::{AuditKind, GrantKind, GrantStatus};
 use mz_seal::Datum;
 
+use crate::actors::*;
+use crate::facts::*;
 use crate::world::*;
 
 #[test]

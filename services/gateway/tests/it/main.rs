@@ -6,9 +6,11 @@
     reason = "a test that can't go on must fail where it stands"
 )]
 
+mod actors;
 mod attacks;
 mod backfill;
 mod cases;
+mod facts;
 mod ownership;
 mod settlement;
 mod world;

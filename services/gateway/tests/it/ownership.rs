@@ -12,6 +12,8 @@ use mz_gateway::{Error, Options, Ownership, Service, Stats, run_slot};
 use mz_journal::topics::SlotKind;
 use mz_journal::{AuditKind, topics};
 
+use crate::actors::*;
+use crate::facts::*;
 use crate::world::*;
 
 /// Ends and fences whoever owns a slot, as its next owner would, in the middle of its work.

@@ -5,6 +5,8 @@ use mz_gateway::{REASON_HEADER, WITHDRAWN_BY_SOURCE};
 use mz_journal::{AuditCause, AuditKind, GrantStatus, bitmap_fields, unframe};
 use mz_seal::{Datum, Expect, ExpectDelivery, Layout, Verifier, headers, schema_digest};
 
+use crate::actors::*;
+use crate::facts::*;
 use crate::world::*;
 
 /// Verifies a delivery as the consumer does, and decodes it.
