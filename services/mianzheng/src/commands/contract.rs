@@ -88,7 +88,7 @@ pub fn run(dir: &Path, command: &ContractCommand) -> Outcome {
 
 fn sign(dir: &Path, department: &str) -> Outcome {
     let instance = Instance::open(dir)?;
-    let keys = KeysDir::new(&instance.keys_dir());
+    let keys = KeysDir::new(instance.keys_dir());
     let signed = mz_keys::sign_approvals(&instance.contract_root(), department, &keys)
         .map_err(|error| Failure::chain(exit::FAILED, &error))?;
     for section in &signed {

@@ -105,7 +105,7 @@ fn tell(info: &StackInfo) {
 
 pub fn keys(dir: &Path, command: Option<&KeysCommand>) -> Outcome {
     let instance = Instance::open(dir)?;
-    let keys = KeysDir::new(&instance.keys_dir());
+    let keys = KeysDir::new(instance.keys_dir());
     let root = instance.contract_root();
     let failed = |error: mz_keys::KeyError| Failure::chain(exit::FAILED, &error);
     match command {
