@@ -1,11 +1,6 @@
 //! The whole benchmark, small: it runs to the end, the gateway delivers what it must, and the JSON
 //! object has the promised shape. The figures mean nothing here.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says by panicking what went wrong"
-)]
-
 use mz_bench::gateway::{Options, run};
 use mz_bus::{BusOptions, TlsFiles};
 use mz_stack::testing;
