@@ -29,7 +29,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// Between two searches for grants that may be forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 /// Between two refreshes of an output's accounted-for offset.
-const FLOOR_EVERY: Duration = Duration::from_millis(100);
+const FLOOR_EVERY: Duration = Duration::from_millis(250);
 
 /// Runs one slot until `stop` is set. Returns early only when going on would be wrong.
 ///
@@ -182,6 +182,7 @@ impl Runner<'_> {
     fn decide(&mut self, producer: &mut TxProducer) -> Result<(), Halt> {
         let TakenOver {
             reader,
+            asker,
             mut engine,
             exposed,
         } = takeover::read(self.options, &self.plan, self.slot, now())?;
@@ -214,13 +215,14 @@ impl Runner<'_> {
             self.commit(producer, &mut engine)?;
         }
         self.stats.set_running(true);
-        self.work(producer, reader, engine)
+        self.work(producer, reader, &asker, engine)
     }
 
     fn work(
         &self,
         producer: &mut TxProducer,
         mut reader: Reader,
+        asker: &Reader,
         mut engine: Engine,
     ) -> Result<(), Halt> {
         let pace = self.options.pace;
@@ -258,7 +260,7 @@ impl Runner<'_> {
                     last_commit = Instant::now();
                 }
             } else {
-                floors.refresh(&reader, &mut engine).map_err(Halt::Error)?;
+                floors.refresh(asker, &mut engine).map_err(Halt::Error)?;
                 if forgotten.elapsed() >= FORGET_EVERY {
                     engine.grants.forget_expired(engine.now.ms);
                     forgotten = Instant::now();
@@ -298,7 +300,7 @@ struct Floors {
 }
 
 impl Floors {
-    fn refresh(&mut self, reader: &Reader, engine: &mut Engine) -> Result<(), Error> {
+    fn refresh(&mut self, asker: &Reader, engine: &mut Engine) -> Result<(), Error> {
         if self.last.is_some_and(|last| last.elapsed() < FLOOR_EVERY) {
             return Ok(());
         }
@@ -313,7 +315,7 @@ impl Floors {
                 continue;
             }
             let topic = &engine.plan.outputs[output].topic;
-            let (_, high) = reader.watermarks(topic, i32::from(lane.lane))?;
+            let (_, high) = asker.watermarks(topic, i32::from(lane.lane))?;
             state.floor = high.max(state.floor);
             state.floor_seq = state.last_seq;
             self.last = Some(Instant::now());

@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The reader positioned, the memory filled.
 pub(crate) struct TakenOver {
     pub reader: Reader,
+    /// Another connection, for questions: on the reader's own they would wait behind its long
+    /// fetches.
+    pub asker: Reader,
     pub engine: Engine,
     /// Must be audited before anything else is produced.
     pub exposed: Vec<Exposed>,
@@ -81,8 +84,10 @@ pub(crate) fn read(
     read_grants(&mut reader, &raw, &mut engine)?;
     let exposed = exposure::scan(&mut raw, &mut reader, &mut engine)?;
     assign(&mut reader, &raw, &mut engine)?;
+    raw.assign::<&str>(&[])?;
     Ok(TakenOver {
         reader,
+        asker: raw,
         engine,
         exposed,
     })
