@@ -218,7 +218,9 @@ impl Stack {
             Some(self.options.kafka()),
             Some(self.options.postgres()),
             Some(self.options.logs()),
-            elsewhere.filter(|data| *data == postgres::system_data(&self.options)),
+            elsewhere
+                .filter(|data| *data == postgres::system_data(&self.options))
+                .and_then(|data| data.parent().map(Path::to_owned)),
         ]
         .into_iter()
         .flatten()

@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A shared stack that has collected more partitions than this is wiped by the next test process
 /// that finds itself alone: start-up and memory of the broker grow with them.
-const MAX_PARTITIONS: usize = 6000;
+const MAX_PARTITIONS: usize = 3000;
 
 /// What a client of the broker needs, in plain parts.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,6 +27,17 @@ pub fn with<T>(
     }
 }
 
+/// One statement, the test's own text.
+#[track_caller]
+pub fn execute(url: &str, statement: &str) {
+    with(url, async |connection| {
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
+            .execute(connection)
+            .await
+            .map(drop)
+    });
+}
+
 /// One number. The statement is the test's own text.
 #[track_caller]
 pub fn number(url: &str, query: &str) -> i64 {
@@ -66,4 +77,20 @@ pub fn dump(url: &str) -> Vec<(String, Vec<u8>)> {
         }
         Ok(rows)
     })
+}
+
+/// Drops an installation's databases: its own, and that of its property register. Best effort.
+pub fn drop_all(admin_url: &str, prefix: &str, own_url: &str) {
+    let own = own_url.rsplit('/').next().unwrap_or_default();
+    let own = own.split('?').next().unwrap_or_default();
+    for name in [own, &format!("bdc_{prefix}")] {
+        let statement = format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)");
+        with(admin_url, async |connection| {
+            // A refusal leaves a database behind, no more.
+            let _ = sqlx::raw_sql(AssertSqlSafe(statement))
+                .execute(connection)
+                .await;
+            Ok(())
+        });
+    }
 }

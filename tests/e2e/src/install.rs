@@ -1,7 +1,8 @@
 //! One test's installation: made with the real commands, on the shared stack, under its own prefix.
 
+use crate::database;
 use crate::service::{Exit, Service};
-use mz_bus::{BusOptions, TlsFiles};
+use mz_bus::{Admin, BusError, BusOptions, TlsFiles};
 use mz_contract::{Contract, Mode};
 use mz_keys::KeysDir;
 use mz_stack::testing;
@@ -288,10 +289,32 @@ impl Installation {
 
 impl Drop for Installation {
     fn drop(&mut self) {
-        // A failed test's files are what somebody will want to look at.
-        if !std::thread::panicking() && !self.keep {
-            let _ = std::fs::remove_dir_all(&self.dir);
+        // A failed test's files and topics are what somebody will want to look at.
+        if std::thread::panicking() || self.keep {
+            return;
         }
+        // The stack is shared and long-lived: what is left behind slows down every later start.
+        // Failing to tidy up is no failed test.
+        if let Err(error) = self.forget_topics() {
+            eprintln!("topics of {} stay: {error}", self.prefix);
+        }
+        database::drop_all(
+            &testing::shared().info().pg_url,
+            self.prefix.trim_end_matches('.'),
+            &self.database_url,
+        );
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Installation {
+    fn forget_topics(&self) -> Result<(), BusError> {
+        let mut admin = Admin::connect(&self.bus("bus.admin"))?;
+        let topics = admin.topics(|name| name.starts_with(&self.prefix))?;
+        admin.delete_topics(&topics.into_keys().collect::<Vec<_>>())?;
+        let mut acls = admin.acls()?;
+        acls.retain(|acl| acl.name.starts_with(&self.prefix));
+        admin.delete_acls(&acls)
     }
 }
 
