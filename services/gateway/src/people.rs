@@ -7,10 +7,10 @@ use mz_keys::AgreementKey;
 
 use crate::options::Keys;
 
-/// People remembered per slot; a power of two.
-const PEOPLE: usize = 1 << 14;
-/// Pseudonyms remembered per slot; a power of two.
-const PSEUDONYMS: usize = 1 << 15;
+/// People remembered per slot; a power of two. About 4 MB.
+const PEOPLE: usize = 1 << 16;
+/// Pseudonyms remembered per slot; a power of two. About 5 MB.
+const PSEUDONYMS: usize = 1 << 17;
 
 /// A person as the bus knows them.
 #[derive(Clone, Copy, Debug)]
