@@ -5,7 +5,7 @@ use super::publish::{now_us, stamped_us};
 use mz_bus::{BusOptions, Isolation, Polled, Position, Reader};
 use mz_seal::headers;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Linux counts CPU time in hundredths of a second, on every machine that matters here.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -40,8 +40,14 @@ impl Latencies {
     }
 }
 
-/// A consumer of committed data on all `topics`, from where they end now. Collects the age of
-/// every record from when its event was made, once `counting` is set, until `stop`.
+/// Nothing came for this long: what was on its way has arrived.
+const QUIET: Duration = Duration::from_millis(500);
+/// Longest wait for what is on its way at the end.
+const TAIL: Duration = Duration::from_secs(20);
+
+/// A consumer of committed data on all `topics`, from where they end now. It is `ready` once an
+/// older backlog has passed. Then it collects the age of every record about an event that was made
+/// after `counting` was set, until `stop` and until nothing more comes: the slowest count too.
 pub(super) fn consume(
     bus: &BusOptions,
     topics: &[String],
@@ -59,27 +65,41 @@ pub(super) fn consume(
         }
     }
     reader.assign(&all)?;
-    ready.store(true, Ordering::Release);
     let mut latencies = Latencies::default();
-    while !stop.load(Ordering::Acquire) {
+    let mut last = Instant::now();
+    let (mut since, mut ended) = (None, None::<Instant>);
+    loop {
+        if counting.load(Ordering::Acquire) && since.is_none() {
+            since = Some(now_us());
+        }
         reader.poll(10_000, Duration::from_millis(20), |polled| {
             let Polled::Record(record) = polled else {
                 return;
             };
-            if !counting.load(Ordering::Acquire) {
+            last = Instant::now();
+            let Some(since) = since else {
                 return;
-            }
+            };
             let pairs = record.headers().unwrap_or_default();
             let made = pairs
                 .iter()
                 .find(|(name, _)| *name == headers::CE_ID)
                 .and_then(|(_, id)| stamped_us((*id)?));
-            if let Some(made) = made {
+            if let Some(made) = made.filter(|made| *made >= since) {
                 latencies.0.push(now_us() - made);
             }
         })?;
+        let quiet = last.elapsed() > QUIET;
+        if quiet {
+            ready.store(true, Ordering::Release);
+        }
+        if stop.load(Ordering::Acquire) {
+            let ended = *ended.get_or_insert_with(Instant::now);
+            if (quiet && ended.elapsed() > QUIET) || ended.elapsed() > TAIL {
+                return Ok(latencies);
+            }
+        }
     }
-    Ok(latencies)
 }
 
 /// The middle of an odd number of figures, the mean of the middle two of an even number.

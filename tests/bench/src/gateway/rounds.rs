@@ -131,7 +131,11 @@ impl<'w> Bench<'w> {
     pub(super) fn gateway_latency(&mut self) -> Result<Latency, BenchError> {
         // The loop needs the stream while the gateway runs.
         let mut stream = std::mem::replace(&mut self.stream, Stream::new(self.world)?);
-        let result = self.gateway(|_| self.latency(self.ours, Some(self.theirs), &mut stream));
+        let result = self.gateway(|handle| {
+            // What the other side was given at the rate waits here.
+            caught_up(handle)?;
+            self.latency(self.ours, Some(self.theirs), &mut stream)
+        });
         self.stream = stream;
         result
     }
@@ -157,8 +161,13 @@ impl<'w> Bench<'w> {
     ) -> Result<(), BenchError> {
         let mut stream = std::mem::replace(&mut self.stream, Stream::new(self.world)?);
         let mut sent = Vec::new();
-        let result = self
-            .gateway(|_| self.publish_at_rate(self.ours, &mut stream, ready, counting, &mut sent));
+        let result = self.gateway(|handle| {
+            self.publish_at_rate(self.ours, &mut stream, ready, counting, &mut sent)?;
+            caught_up(handle)?;
+            // The reader of the deliveries has its own way to go.
+            thread::sleep(RAMP / 4);
+            Ok(())
+        });
         self.stream = stream;
         result
     }
@@ -238,8 +247,6 @@ impl<'w> Bench<'w> {
             thread::sleep(STEP);
         }
         producer.flush(STUCK)?;
-        // What is on its way still counts.
-        thread::sleep(RAMP / 4);
         Ok(())
     }
 
@@ -267,6 +274,13 @@ impl<'w> Bench<'w> {
             result
         })
     }
+}
+
+/// The gateway has read everything and committed what came of it.
+fn caught_up(handle: &Handle) -> Result<(), BenchError> {
+    wait("the gateway", &|| handle.counts().events, || {
+        handle.is_idle()
+    })
 }
 
 fn until_running(handle: &Handle, ended: impl Fn() -> bool) -> Result<(), BenchError> {
