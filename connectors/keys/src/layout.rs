@@ -1,10 +1,11 @@
 //! Where each key lives below a keys directory, and which principals exist.
 
 use crate::KeyError;
+use crate::public::KeyUse;
 use std::path::{Path, PathBuf};
 
 /// Principals of the bureau that runs the bus; each gets one TLS certificate.
-pub const BUS_PRINCIPALS: [&str; 8] = [
+pub const BUS_PRINCIPALS: [&str; 10] = [
     "bus.broker",
     "bus.admin",
     "bus.gateway",
@@ -13,11 +14,13 @@ pub const BUS_PRINCIPALS: [&str; 8] = [
     "bus.consent",
     "bus.ledger",
     "bus.auditor",
+    "bus.portal",
+    "bus.security",
 ];
 /// Roles of a department; the principal is `<dept>.<role>`.
 pub const DEPARTMENT_ROLES: [&str; 3] = ["connector", "adapter", "window"];
 /// Principals that listen, and so need host names in their certificates.
-pub const SERVERS: [&str; 3] = ["bus.broker", "bus.vault", "bus.console"];
+pub const SERVERS: [&str; 4] = ["bus.broker", "bus.vault", "bus.console", "bus.consent"];
 /// The bureau's own folder and key-id prefix.
 pub const BUS: &str = "bus";
 
@@ -54,13 +57,21 @@ impl KeysDir {
     pub fn tls_pem(&self, principal: &str) -> PathBuf {
         self.0.join("tls").join(format!("{principal}.pem"))
     }
+    /// The signing key of one use (`owner` is a department id or `bus`).
+    pub fn signing_key(&self, owner: &str, usage: KeyUse) -> PathBuf {
+        self.0.join(owner).join(format!("{}.key", usage.as_str()))
+    }
     /// The key that seals events (`owner` is a department id or `bus`).
     pub fn seal_key(&self, owner: &str) -> PathBuf {
-        self.0.join(owner).join("seal.key")
+        self.signing_key(owner, KeyUse::Seal)
     }
     /// The key with which a department approves agreements over its data.
     pub fn approval_key(&self, department: &str) -> PathBuf {
-        self.0.join(department).join("approval.key")
+        self.signing_key(department, KeyUse::Approval)
+    }
+    /// Wraps the keys under which facts rest in the vault.
+    pub fn vault_key(&self) -> PathBuf {
+        self.0.join("bus/vault.key")
     }
     /// A department's key for people and records in its own topics.
     pub fn record_key(&self, department: &str) -> PathBuf {

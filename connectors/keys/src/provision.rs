@@ -63,11 +63,13 @@ pub fn provision(
         keys.subject_key(),
         keys.pseudonym_key(),
         keys.audit_key(),
+        keys.vault_key(),
         keys.placement_key(),
     ] {
         ensure_secret(path, &mut report)?;
     }
-    ensure_listed(&keys, contract_root, BUS, &[KeyUse::Seal], &mut report)?;
+    let uses = [KeyUse::Seal, KeyUse::Consent, KeyUse::Evidence];
+    ensure_listed(&keys, contract_root, BUS, &uses, &mut report)?;
 
     for department in departments.iter().map(AsRef::as_ref) {
         private_dir(&dir.join(department))?;
@@ -77,7 +79,7 @@ pub fn provision(
             report.note(keys.tls_key(&principal), made);
         }
         ensure_secret(keys.record_key(department), &mut report)?;
-        let uses = [KeyUse::Seal, KeyUse::Approval];
+        let uses = [KeyUse::Seal, KeyUse::Approval, KeyUse::Receipt];
         ensure_listed(&keys, contract_root, department, &uses, &mut report)?;
     }
     Ok(report)
@@ -102,10 +104,7 @@ fn ensure_listed(
     let mut listed = PublicKeys::read(&file)?;
     let mut changed = false;
     for usage in uses {
-        let path = match usage {
-            KeyUse::Seal => keys.seal_key(owner),
-            KeyUse::Approval => keys.approval_key(owner),
-        };
+        let path = keys.signing_key(owner, *usage);
         let (public, made) = ensure_signing_key(&path)?;
         report.note(path, made);
         let (id, new) = listed.list(owner, *usage, &public);

@@ -21,6 +21,12 @@ pub enum KeyUse {
     Seal,
     /// Approves sections of agreements over the department's data.
     Approval,
+    /// Signs receipts of withdrawals, for a consuming department.
+    Receipt,
+    /// Signs the receipts that citizens keep of their consents, for the bus.
+    Consent,
+    /// Signs the evidence of a citizen's act in an app, for the bus's portal.
+    Evidence,
 }
 
 impl KeyUse {
@@ -29,6 +35,9 @@ impl KeyUse {
         match self {
             Self::Seal => "seal",
             Self::Approval => "approval",
+            Self::Receipt => "receipt",
+            Self::Consent => "consent",
+            Self::Evidence => "evidence",
         }
     }
 }

@@ -63,10 +63,7 @@ pub fn department_signer(
     owner: &str,
     usage: KeyUse,
 ) -> Result<Box<dyn Signer>, KeyError> {
-    let path = match usage {
-        KeyUse::Seal => keys.seal_key(owner),
-        KeyUse::Approval => keys.approval_key(owner),
-    };
+    let path = keys.signing_key(owner, usage);
     let key = load_signing_key(&path)?;
     let public_file = layout::public_file(contract_root, owner);
     let listed = PublicKeys::read(&public_file)?;

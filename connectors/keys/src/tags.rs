@@ -102,36 +102,25 @@ impl PseudonymKey {
     }
 
     /// Who a person is to this consumer and purpose.
-    pub fn pseudonym(&self, consumer: &str, purpose: &str, id: &IdNumber) -> Pseudonym {
-        self.agreement(consumer, purpose).pseudonym(id)
-    }
-
-    /// What a record is called towards this consumer and purpose.
-    pub fn record_tag(
-        &self,
-        consumer: &str,
-        purpose: &str,
-        dataset: &str,
-        record: &str,
-    ) -> [u8; TAG_LEN] {
-        self.agreement(consumer, purpose)
-            .record_tag(dataset, record)
+    pub fn pseudonym(&self, consumer: &str, purpose: &str, subject: SubjectTag) -> Pseudonym {
+        self.agreement(consumer, purpose).pseudonym(subject)
     }
 }
 
-/// The pseudonym key of one consumer and purpose.
+/// The pseudonym key of one consumer and purpose. It works on the bus's own tags, so that a delivery
+/// can be called back by somebody who knows neither the number nor the record's name.
 #[derive(Clone)]
 pub struct AgreementKey(hmac::Key);
 
 impl AgreementKey {
     /// Who a person is to this consumer and purpose.
-    pub fn pseudonym(&self, id: &IdNumber) -> Pseudonym {
-        Pseudonym(subject_mac(&self.0, id))
+    pub fn pseudonym(&self, subject: SubjectTag) -> Pseudonym {
+        Pseudonym(cut(mac(&self.0, &[SUBJECT, &subject.0])))
     }
 
-    /// What a record is called towards this consumer and purpose.
-    pub fn record_tag(&self, dataset: &str, record: &str) -> [u8; TAG_LEN] {
-        record_mac(&self.0, dataset, record)
+    /// What a record is called towards this consumer and purpose. `record`: the bus's own tag.
+    pub fn record_tag(&self, record: RecordTag) -> RecordTag {
+        RecordTag(cut(mac(&self.0, &[RECORD, &record.0])))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The contract, loaded and compiled: one immutable value that every service holds as `Arc<Contract>`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mz_seal::Layout;
@@ -65,6 +66,17 @@ impl Contract {
     /// Loads and checks the contract under `root`. All faults are reported, in reading order.
     pub fn load(root: &Path, mode: Mode) -> Result<Self, Vec<Fault>> {
         load::load(root, mode).map_err(|(faults, _)| faults)
+    }
+
+    /// The files under `root` that the digest covers: path below the root → text. What
+    /// [`Self::from_files`] takes.
+    pub fn files(root: &Path) -> Result<BTreeMap<String, String>, Vec<Fault>> {
+        load::read_files(root)
+    }
+
+    /// Loads and checks a contract from its files. `root` is empty then.
+    pub fn from_files(files: BTreeMap<String, String>, mode: Mode) -> Result<Self, Vec<Fault>> {
+        load::from_files(files, mode).map_err(|(faults, _)| faults)
     }
 
     #[must_use]

@@ -11,6 +11,12 @@ use crate::contract::{BUS, Contract};
 pub enum KeyUse {
     Seal,
     Approval,
+    /// Receipts of withdrawals, by a consuming department.
+    Receipt,
+    /// Receipts of consents, by the bus.
+    Consent,
+    /// Evidence of a citizen's act in an app, by the bus's portal.
+    Evidence,
 }
 
 /// A published key.
@@ -34,21 +40,25 @@ impl Contract {
             .map_or(&[], |department| &department.keys)
     }
 
+    /// A department's key of one use, active or not.
+    #[must_use]
+    pub fn key(&self, department: &str, usage: KeyUse, key_id: &str) -> Option<&PublicKey> {
+        self.keys_of(department)
+            .iter()
+            .find(|key| key.usage == usage && key.id == key_id)
+    }
+
     /// A department's approval key, active or not.
     #[must_use]
     pub fn approval_key(&self, department: &str, key_id: &str) -> Option<&PublicKey> {
-        self.keys_of(department)
-            .iter()
-            .find(|key| key.usage == KeyUse::Approval && key.id == key_id)
+        self.key(department, KeyUse::Approval, key_id)
     }
 }
 
 /// Seal keys by department; the bus seals under the name `bus`. An approval key never verifies a seal.
 impl KeySource for Contract {
     fn seal_key(&self, department: &str, key_id: &str) -> Option<&KeyInfo> {
-        self.keys_of(department)
-            .iter()
-            .find(|key| key.usage == KeyUse::Seal && key.id == key_id)
+        self.key(department, KeyUse::Seal, key_id)
             .map(|key| &key.info)
     }
 }

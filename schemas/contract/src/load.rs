@@ -13,6 +13,7 @@ mod fields;
 mod items;
 mod limits;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_saphyr::Location;
@@ -38,7 +39,31 @@ pub(crate) struct Loaded {
 }
 
 pub(crate) fn load(root: &Path, mode: Mode) -> Result<Contract, (Vec<Fault>, Reasons)> {
-    let loaded = load_all(root, mode);
+    whole(load_all(root, mode))
+}
+
+/// From files in memory, as [`read_files`] gave them somewhere else.
+pub(crate) fn from_files(
+    files: BTreeMap<String, String>,
+    mode: Mode,
+) -> Result<Contract, (Vec<Fault>, Reasons)> {
+    let mut faults = Faults::default();
+    let tree = Tree::from_files(files, &mut faults);
+    whole(load_tree(Path::new(""), &tree, mode, faults))
+}
+
+/// Exactly the files that the digest covers.
+pub(crate) fn read_files(root: &Path) -> Result<BTreeMap<String, String>, Vec<Fault>> {
+    let mut faults = Faults::default();
+    let tree = Tree::read(root, &mut faults);
+    if faults.0.is_empty() {
+        Ok(tree.into_files())
+    } else {
+        Err(faults.sorted())
+    }
+}
+
+fn whole(loaded: Loaded) -> Result<Contract, (Vec<Fault>, Reasons)> {
     match loaded.contract {
         Some(contract) if loaded.faults.0.is_empty() => Ok(contract),
         _ => Err((loaded.faults.sorted(), loaded.reasons)),
@@ -48,16 +73,20 @@ pub(crate) fn load(root: &Path, mode: Mode) -> Result<Contract, (Vec<Fault>, Rea
 pub(crate) fn load_all(root: &Path, mode: Mode) -> Loaded {
     let mut faults = Faults::default();
     let tree = Tree::read(root, &mut faults);
-    let reasons = read_reasons(&tree, &mut faults);
+    load_tree(root, &tree, mode, faults)
+}
 
-    let mut departments = departments::load(&tree, &mut faults);
-    let bus_keys = departments::load_keys(&tree, &mut departments, &mut faults);
-    let mut datasets = datasets::load(&tree, &departments, &mut faults);
-    compat::check(&datasets, &tree, &mut faults);
+fn load_tree(root: &Path, tree: &Tree, mode: Mode, mut faults: Faults) -> Loaded {
+    let reasons = read_reasons(tree, &mut faults);
+
+    let mut departments = departments::load(tree, &mut faults);
+    let bus_keys = departments::load_keys(tree, &mut departments, &mut faults);
+    let mut datasets = datasets::load(tree, &departments, &mut faults);
+    compat::check(&datasets, tree, &mut faults);
     let ids = schema_ids::parse(
         tree.get(SCHEMA_IDS_FILE).unwrap_or_default(),
         &datasets,
-        &|dataset| agreements::is_written(&tree, dataset),
+        &|dataset| agreements::is_written(tree, dataset),
         &mut faults,
     );
     let mut wanted = Vec::new();
@@ -73,7 +102,7 @@ pub(crate) fn load_all(root: &Path, mode: Mode) -> Loaded {
     }
     let mut agreements = agreements::load(
         &agreements::World {
-            tree: &tree,
+            tree,
             departments: &departments,
             datasets: &datasets,
             ids: &ids,
@@ -83,7 +112,7 @@ pub(crate) fn load_all(root: &Path, mode: Mode) -> Loaded {
     );
     schema_ids::check_wanted(&ids, &wanted, &mut faults);
 
-    let Some(installation) = read_installation(&tree, &mut faults) else {
+    let Some(installation) = read_installation(tree, &mut faults) else {
         return Loaded {
             contract: None,
             reasons,
@@ -93,7 +122,7 @@ pub(crate) fn load_all(root: &Path, mode: Mode) -> Loaded {
     };
     approvals::load(
         &approvals::World {
-            tree: &tree,
+            tree,
             bus_id: &installation.bus.id.value,
             departments: &departments,
             datasets: &datasets,
@@ -106,8 +135,8 @@ pub(crate) fn load_all(root: &Path, mode: Mode) -> Loaded {
         .into_iter()
         .map(|written| written.agreement)
         .collect();
-    let items = items::load(&tree, &agreements, &datasets, &reasons, &mut faults);
-    let mut calendars = calendars::load(&tree, &mut faults);
+    let items = items::load(tree, &agreements, &datasets, &reasons, &mut faults);
+    let mut calendars = calendars::load(tree, &mut faults);
     let calendar = calendars
         .iter()
         .position(|calendar| calendar.id == installation.calendar.value);

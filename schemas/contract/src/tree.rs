@@ -66,6 +66,28 @@ impl Tree {
         reader.tree
     }
 
+    /// The same from memory: files as another copy of the contract had them. Only places that
+    /// [`Self::read`] would look at are taken.
+    pub(crate) fn from_files(files: BTreeMap<String, String>, faults: &mut Faults) -> Self {
+        let mut reader = Reader {
+            tree: Self::default(),
+            total: 0,
+            faults,
+        };
+        for (path, text) in files {
+            if is_known_place(&path) {
+                reader.keep(&path, text.into_bytes());
+            } else {
+                reader.fault("FILE_NAME", &path, "");
+            }
+        }
+        reader.tree
+    }
+
+    pub(crate) fn into_files(self) -> BTreeMap<String, String> {
+        self.files
+    }
+
     pub(crate) fn get(&self, path: &str) -> Option<&str> {
         self.files.get(path).map(String::as_str)
     }
@@ -92,6 +114,23 @@ impl Tree {
         }
         hash.finalize().into()
     }
+}
+
+/// A root file, or a file of a known ending in a known folder, with no step up or out.
+fn is_known_place(path: &str) -> bool {
+    let Some((folder, below)) = path.split_once('/') else {
+        return ROOT_FILES.contains(&path);
+    };
+    let parts: Vec<&str> = below.split('/').collect();
+    let plain = parts
+        .iter()
+        .all(|part| !part.is_empty() && !part.starts_with('.') && !part.contains('\\'));
+    let ending = below.rsplit_once('.').map_or("", |(_, ending)| ending);
+    plain
+        && parts.len() <= MAX_FOLDER_DEPTH + 2
+        && FOLDERS
+            .iter()
+            .any(|(name, endings)| *name == folder && endings.contains(&ending))
 }
 
 struct Reader<'f> {
@@ -154,10 +193,6 @@ impl Reader<'_> {
     }
 
     fn file(&mut self, path: &Path, name: &str) {
-        if self.tree.files.len() >= MAX_FILES {
-            self.fault("CONTRACT_TOO_LARGE", name, &MAX_FILES.to_string());
-            return;
-        }
         if fs::symlink_metadata(path).map_or(true, |meta| !meta.is_file()) {
             self.fault("FILE_LINK", name, "");
             return;
@@ -167,6 +202,14 @@ impl Reader<'_> {
             .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
         if let Err(error) = read {
             self.fault("FILE_UNREADABLE", name, &error.kind().to_string());
+            return;
+        }
+        self.keep(name, bytes);
+    }
+
+    fn keep(&mut self, name: &str, bytes: Vec<u8>) {
+        if self.tree.files.len() >= MAX_FILES {
+            self.fault("CONTRACT_TOO_LARGE", name, &MAX_FILES.to_string());
             return;
         }
         self.total += bytes.len() as u64;

@@ -10,8 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use mz_bus::{BusError, BusOptions, Isolation, Polled, Position, Reader, Record};
 use mz_contract::{Answer, Contract, Section};
 use mz_journal::{
-    AUDIT_WRITERS, Audit, AuditCause, AuditKind, AuditWriter, Chain, ChainBreak, SubjectTag,
-    bitmap_fields, extend_chain, topics,
+    AUDIT_WRITERS, Audit, AuditKind, AuditWriter, Chain, ChainBreak, SubjectTag, bitmap_fields,
+    extend_chain, topics,
 };
 use mz_seal::timestamp_text;
 use mz_vault::bundle::{ReasonEntry, Text};
@@ -353,8 +353,8 @@ fn entry(contract: &Contract, audit: &Audit<'_>) -> Entry {
     Entry {
         audit_id: format!("{}-{}-{}", audit.writer.name(), audit.lane, audit.number),
         at: timestamp_text(audit.at_ms),
-        kind: kind(audit.kind).to_owned(),
-        cause: cause(audit.cause).to_owned(),
+        kind: audit.kind.name().to_owned(),
+        cause: audit.cause.name().to_owned(),
         department: Named {
             id: audit.consumer.to_string(),
             title: contract
@@ -421,27 +421,5 @@ fn rule(contract: &Contract, code: &str) -> ReasonEntry {
         code: code.to_owned(),
         zh: text.zh,
         en: text.en,
-    }
-}
-
-const fn kind(kind: AuditKind) -> &'static str {
-    match kind {
-        AuditKind::Delivered => "delivered",
-        AuditKind::Denied => "denied",
-        AuditKind::Summary => "summary",
-        AuditKind::Lookup => "lookup",
-        AuditKind::Quarantined => "quarantined",
-        AuditKind::Exposed => "exposed",
-        AuditKind::CaseOpened => "case_opened",
-        AuditKind::CaseClosed => "case_closed",
-    }
-}
-
-const fn cause(cause: AuditCause) -> &'static str {
-    match cause {
-        AuditCause::Stream => "stream",
-        AuditCause::Backfill => "backfill",
-        AuditCause::Request => "request",
-        AuditCause::Auditor => "auditor",
     }
 }

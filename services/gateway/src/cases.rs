@@ -6,7 +6,7 @@ use mz_contract::IdNumber;
 use mz_journal::{
     AuditKind, Grant, GrantId, GrantKind, GrantStatus, Record as _, SubjectTag, topics,
 };
-use mz_policy::{GrantsIndex, Held};
+use mz_policy::{Asks, GrantsIndex, Held};
 use mz_seal::{Digest, Verified};
 
 use crate::error::Error;
@@ -25,7 +25,7 @@ pub(crate) const CLOSED: &str = "CASE_CLOSED_BY_EVENT";
 pub(crate) fn apply(
     w: &mut Writer<'_>,
     lane: &mut Lane,
-    grants: &mut GrantsIndex,
+    (grants, asks): (&mut GrantsIndex, &Asks),
     verified: &Verified<'_>,
     event: &EventRef<'_>,
 ) -> Result<(), Halt> {
@@ -35,7 +35,7 @@ pub(crate) fn apply(
     }
     // Closings first: an event that closes one case and opens the next leaves the next open.
     for &(agreement, rule) in &event.source.closes {
-        close(w, lane, grants, verified, event, agreement, rule)?;
+        close(w, lane, (grants, asks), verified, event, agreement, rule)?;
     }
     for &(agreement, rule) in &event.source.opens {
         open(w, lane, verified, event, agreement, rule)?;
@@ -103,6 +103,7 @@ fn open(
             kind: GrantKind::Case,
             subject,
             agreement: agreement.id.clone(),
+            datasets: Vec::new(),
             status: GrantStatus::Open,
             counter: 1,
             opened_ms: w.now.ms,
@@ -125,7 +126,7 @@ fn open(
 fn close(
     w: &mut Writer<'_>,
     lane: &mut Lane,
-    grants: &mut GrantsIndex,
+    (grants, asks): (&mut GrantsIndex, &Asks),
     verified: &Verified<'_>,
     event: &EventRef<'_>,
     at: usize,
@@ -136,11 +137,10 @@ fn close(
         return Ok(());
     };
     let subject = event.person.tag;
-    // An index's agreement numbers are the contract's.
-    let agreement_ix = at as u32;
+    let ask = asks.agreement(at);
     let mut open: Vec<(GrantId, u64, i64, i64)> = grants
         .of(subject)
-        .filter(|held| held.agreement == agreement_ix && closable(held))
+        .filter(|held| ask.is_some_and(|ask| held.answers(ask)) && closable(held))
         .map(|held| (held.id, held.counter, held.opened_ms, held.expires_ms))
         .collect();
     for grant in lane.unread_of(subject, &agreement.id) {
@@ -169,6 +169,7 @@ fn close(
             kind: GrantKind::Case,
             subject,
             agreement: agreement.id.clone(),
+            datasets: Vec::new(),
             status: GrantStatus::Closed,
             counter: counter + 1,
             opened_ms,
@@ -179,7 +180,7 @@ fn close(
             subject_sealed: None,
         };
         write(w, lane.lane, &grant)?;
-        grants.join(agreement_ix, &grant).map_err(Error::from)?;
+        grants.join(&grant).map_err(Error::from)?;
         lane.unread_cases.remove(&id);
         w.case(lane, AuditKind::CaseClosed, at, subject, id, event)?;
         w.out.counts.cases_closed += 1;

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mz_bus::{Polled, Record, TxProducer};
-use mz_journal::{AuditCause, AuditCounts, AuditKind, Grant, GrantStatus, Record as _, topics};
-use mz_policy::{Change, GrantsIndex, Now, Standing};
+use mz_journal::{
+    AuditCause, AuditCounts, AuditKind, Grant, GrantRef, GrantStatus, Record as _, topics,
+};
+use mz_policy::{Asks, Change, GrantsIndex, Now, REFETCH};
 use mz_seal::Verifier;
 
 use crate::answers;
@@ -31,6 +33,7 @@ pub(crate) struct Engine {
     /// Position in `lanes` of each lane of the installation.
     at: Vec<u16>,
     pub grants: GrantsIndex,
+    pub asks: Asks,
     pub verifier: Verifier,
     pub people: People,
     pub out: Outbox,
@@ -57,9 +60,10 @@ impl Engine {
         options: &Options,
         plan: Arc<Plan>,
         lanes: Vec<Lane>,
-        grants: GrantsIndex,
+        mut grants: GrantsIndex,
         now: Now,
     ) -> Self {
+        let asks = Asks::of(&plan.contract, &mut grants);
         let count = plan.contract.lanes;
         let mut at = vec![ELSEWHERE; usize::from(count)];
         for (index, lane) in lanes.iter().enumerate() {
@@ -71,6 +75,7 @@ impl Engine {
             lanes,
             at,
             grants,
+            asks,
             verifier: Verifier::new(),
             people: People::new(count),
             out: Outbox::default(),
@@ -120,20 +125,22 @@ impl Engine {
         let mut waiting = VecDeque::new();
         let mut opened: Vec<Grant> = Vec::new();
         for (offset, grant) in std::mem::take(&mut lane.pending_grants) {
-            let Some(agreement) = self.plan.agreement_ix(&grant.agreement) else {
-                continue;
-            };
+            // One that this contract doesn't know permits nothing now, and is kept for one that does.
+            let agreement = self.plan.agreement_ix(&grant.agreement);
             let opens = grant.status == GrantStatus::Open;
             let room = lane.backfills.len() + opened.len() < crate::backfill::MAX_OPEN_BACKFILLS;
             if opens && !room {
                 waiting.push_back((offset, grant));
                 continue;
             }
-            let before = self.grants.standing(grant.subject, agreement, self.now.ms);
-            let change = self.grants.join(agreement, &grant).map_err(Error::from)?;
+            // Where a grant of everything was in force already, its own backfill has brought the facts.
+            let ask = agreement.and_then(|at| self.asks.agreement(at as usize));
+            let now_ms = self.now.ms;
+            let brought = ask.is_some_and(|ask| self.grants.has_all(grant.subject, ask, now_ms));
+            let change = self.grants.join(&grant).map_err(Error::from)?;
             self.out.counts.grants_read += 1;
-            // Where another grant was in force already, its own backfill has brought the facts.
-            if change == Change::Opened && !matches!(before, Standing::InForce(_)) {
+            let due = !brought || grant.reason == REFETCH;
+            if change == Change::Opened && agreement.is_some() && due {
                 opened.push(grant);
             }
         }
@@ -142,10 +149,9 @@ impl Engine {
             .map_or(lane.grants_read, |(offset, _)| *offset);
         lane.pending_grants = waiting;
         for grant in opened {
-            let agreement = self.plan.agreement_ix(&grant.agreement).unwrap_or(u32::MAX);
             // Closed by what was read behind it: nothing is due.
-            let standing = self.grants.standing(grant.subject, agreement, self.now.ms);
-            if matches!(standing, Standing::InForce(_)) {
+            let held = self.grants.get(grant.subject, grant.id);
+            if held.is_some_and(|held| held.bar(self.now.ms).is_none()) {
                 lane.backfills.open(&grant);
             }
         }
@@ -211,7 +217,8 @@ impl Engine {
         if record.offset < lane.grants_read {
             return Ok(());
         }
-        if let Some(grant) = decode_grant(lane.lane, record)? {
+        if let Some(grant) = read_grant(lane.lane, record)? {
+            let grant = grant.to_owned();
             lane.unread_cases.remove(&grant.id);
             lane.pending_grants.push_back((record.offset, grant));
             lane.fresh_grants = true;
@@ -371,11 +378,14 @@ impl Engine {
 }
 
 /// A grant as it lies in `bus.grants`; `None` for a tombstone (forgotten after its time).
-pub(crate) fn decode_grant(lane: u16, record: &Record<'_>) -> Result<Option<Grant>, Error> {
+pub(crate) fn read_grant<'r>(
+    lane: u16,
+    record: &Record<'r>,
+) -> Result<Option<GrantRef<'r>>, Error> {
     let Some(value) = record.value else {
         return Ok(None);
     };
-    let grant = Grant::decode(value).map_err(|source| Error::StateMalformed {
+    let grant = GrantRef::read(value).map_err(|source| Error::StateMalformed {
         topic: topics::GRANTS,
         lane,
         offset: record.offset,

@@ -3,8 +3,8 @@
 
 use mz_bus::Record;
 use mz_bus::TxProducer;
-use mz_journal::{AuditCause, FactBody, FactReply, Record as _, RecordTag, StoredFact, topics};
-use mz_policy::{Decision, Denial, GrantsIndex, Now, decide};
+use mz_journal::{AuditCause, FactBody, FactReply, Record as _, StoredFact, topics};
+use mz_policy::{Asks, Decision, Denial, GrantsIndex, Now, decide};
 use mz_seal::{Expect, Headers, MetaRef, Verified, unframe, uuid_text};
 
 use crate::cases;
@@ -33,6 +33,7 @@ impl Engine {
             keys,
             lanes,
             grants,
+            asks,
             verifier,
             people,
             out,
@@ -102,9 +103,17 @@ impl Engine {
             lane.backfills
                 .decided(person.tag, source_at, event.record, version);
         }
-        judge(&mut w, lane, grants, people, &verified, &event, |_| true)?;
+        judge(
+            &mut w,
+            lane,
+            (grants, asks),
+            people,
+            &verified,
+            &event,
+            |_| true,
+        )?;
         if !(source.opens.is_empty() && source.closes.is_empty()) {
-            cases::apply(&mut w, lane, grants, &verified, &event)?;
+            cases::apply(&mut w, lane, (grants, asks), &verified, &event)?;
         }
         verifier.recycle(verified);
         Ok(())
@@ -165,6 +174,7 @@ impl Engine {
             keys,
             lanes,
             grants,
+            asks,
             verifier,
             people,
             out,
@@ -237,13 +247,21 @@ impl Engine {
             };
             let agreement = lane.backfills.agreement_of(reply.grant);
             let agreement = agreement.and_then(|id| plan.agreement_ix(id));
-            judge(&mut w, lane, grants, people, &verified, &event, |reading| {
-                // An agreement's index fits a u32.
-                agreement == Some(reading.agreement as u32)
-                    && plan.agreements[reading.agreement]
-                        .case_sources
-                        .contains(&source_at)
-            })?;
+            judge(
+                &mut w,
+                lane,
+                (grants, asks),
+                people,
+                &verified,
+                &event,
+                |reading| {
+                    // An agreement's index fits a u32.
+                    agreement == Some(reading.agreement as u32)
+                        && plan.agreements[reading.agreement]
+                            .case_sources
+                            .contains(&source_at)
+                },
+            )?;
         }
         verifier.recycle(verified);
         Ok(())
@@ -361,7 +379,7 @@ fn belongs(
 fn judge(
     w: &mut Writer<'_>,
     lane: &mut Lane,
-    grants: &GrantsIndex,
+    (grants, asks): (&GrantsIndex, &Asks),
     people: &mut People,
     verified: &Verified<'_>,
     event: &EventRef<'_>,
@@ -379,7 +397,8 @@ fn judge(
         let agreement = plan.agreement(reading.agreement);
         let section = &agreement.sections[reading.section];
         let subject = event.person.tag;
-        match decide(agreement, section, verified, subject, grants, now) {
+        let ask = asks.section(section);
+        match decide(agreement, section, verified, subject, ask, grants, now) {
             Decision::OutOfScope => {
                 w.tally(lane, reading.output, event).out_of_scope += 1;
                 for answer in &reading.answers {
@@ -399,7 +418,7 @@ fn judge(
                 let agreement_ix = reading.agreement as u32;
                 let key = &plan.agreements[reading.agreement].key;
                 let pseudonym = people.pseudonym(event.person, agreement_ix, key);
-                let tag = RecordTag(key.record_tag(verified.meta.dataset, verified.record));
+                let tag = key.record_tag(event.record);
                 w.deliver(lane, &permit, reading, event, pseudonym, tag)?;
                 for answer in &reading.answers {
                     let key = topics::delivery_key(pseudonym, tag);

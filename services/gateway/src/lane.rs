@@ -195,6 +195,7 @@ impl Lane {
             audit_chain: *self.chain.digest(),
             grants_position: self.grants_position,
             open_backfills: self.backfills.record(),
+            superseded: Vec::new(),
             contract: plan.contract.digest,
             at_ms,
         }
@@ -272,6 +273,7 @@ mod tests {
                 attempt: 2,
                 agreement: "police/talent-settlement".to_owned(),
             }],
+            superseded: Vec::new(),
             contract: plan.contract.digest,
             at_ms: 99,
         };

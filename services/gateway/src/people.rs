@@ -69,7 +69,7 @@ impl People {
         match &self.pseudonyms[at] {
             Some((tag, of, pseudonym)) if *tag == person.tag && *of == agreement => *pseudonym,
             _ => {
-                let pseudonym = key.pseudonym(&person.id);
+                let pseudonym = key.pseudonym(person.tag);
                 self.pseudonyms[at] = Some((person.tag, agreement, pseudonym));
                 pseudonym
             }

@@ -11,7 +11,7 @@ use mz_journal::{Record as _, State, topics};
 use mz_policy::{GrantsIndex, Now};
 use rustc_hash::FxHashMap;
 
-use crate::engine::{Engine, decode_grant};
+use crate::engine::{Engine, read_grant};
 use crate::error::Error;
 use crate::exposure::{self, Exposed};
 use crate::lane::Lane;
@@ -191,10 +191,8 @@ fn load_grant(engine: &mut Engine, record: &Record<'_>) -> Result<(), Error> {
     if record.offset >= lane.grants_position {
         return engine.grant(at, record);
     }
-    if let Some(grant) = decode_grant(lane.lane, record)?
-        && let Some(agreement) = engine.plan.agreement_ix(&grant.agreement)
-    {
-        engine.grants.join(agreement, &grant)?;
+    if let Some(grant) = read_grant(lane.lane, record)? {
+        engine.grants.join(grant)?;
     }
     Ok(())
 }

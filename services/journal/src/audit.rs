@@ -7,7 +7,7 @@
 use crate::Digest;
 use crate::codec::{Decoder, Record, put_bytes, put_count, put_long, put_option, put_text};
 use crate::malformed::Malformed;
-use crate::tags::{GrantId, RecordTag, SubjectTag};
+use crate::tags::{GrantId, OrderId, RecordTag, SubjectTag};
 use std::borrow::Cow;
 
 /// The only layout written so far.
@@ -22,14 +22,16 @@ pub enum AuditWriter {
     Vault,
     Console,
     Ledger,
+    Consent,
 }
 
 /// All of them, in the order of their Avro symbols.
-pub const AUDIT_WRITERS: [AuditWriter; 4] = [
+pub const AUDIT_WRITERS: [AuditWriter; 5] = [
     AuditWriter::Gateway,
     AuditWriter::Vault,
     AuditWriter::Console,
     AuditWriter::Ledger,
+    AuditWriter::Consent,
 ];
 
 impl AuditWriter {
@@ -40,6 +42,7 @@ impl AuditWriter {
             Self::Vault => "vault",
             Self::Console => "console",
             Self::Ledger => "ledger",
+            Self::Consent => "consent",
         }
     }
 }
@@ -61,6 +64,47 @@ pub enum AuditKind {
     Exposed,
     CaseOpened,
     CaseClosed,
+    /// A consumer was told to stop using a record that it holds: `rule` says why, `order` which.
+    Withdrawn,
+    /// An order to withdraw was not carried out: `rule` says why (still in force, newer).
+    OrderDeclined,
+    /// An update that the row filter leaves out, of a record that may have been delivered before.
+    Superseded,
+    ConsentGiven,
+    /// Paused, resumed, extended: `rule` says which.
+    GrantChanged,
+    ConsentRevoked,
+    /// A contract version was put in force in this lane.
+    ContractInForce,
+    /// An owner that did not answer was shut out of this lane, so that a change holds.
+    SlotFenced,
+    /// A person's key was destroyed.
+    Erased,
+}
+
+impl AuditKind {
+    /// As written in answers and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Denied => "denied",
+            Self::Summary => "summary",
+            Self::Lookup => "lookup",
+            Self::Quarantined => "quarantined",
+            Self::Exposed => "exposed",
+            Self::CaseOpened => "case_opened",
+            Self::CaseClosed => "case_closed",
+            Self::Withdrawn => "withdrawn",
+            Self::OrderDeclined => "order_declined",
+            Self::Superseded => "superseded",
+            Self::ConsentGiven => "consent_given",
+            Self::GrantChanged => "grant_changed",
+            Self::ConsentRevoked => "consent_revoked",
+            Self::ContractInForce => "contract_in_force",
+            Self::SlotFenced => "slot_fenced",
+            Self::Erased => "erased",
+        }
+    }
 }
 
 /// What made it happen.
@@ -73,9 +117,30 @@ pub enum AuditCause {
     /// A department's request for evidence.
     Request,
     Auditor,
+    /// The person's own act.
+    Subject,
+    /// An operator's act, with a reason.
+    Operator,
+    /// A rule of the bus: end of data life, supersession, a contract.
+    Rule,
 }
 
-const KINDS: [AuditKind; 8] = [
+impl AuditCause {
+    /// As written in answers and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Backfill => "backfill",
+            Self::Request => "request",
+            Self::Auditor => "auditor",
+            Self::Subject => "subject",
+            Self::Operator => "operator",
+            Self::Rule => "rule",
+        }
+    }
+}
+
+const KINDS: [AuditKind; 17] = [
     AuditKind::Delivered,
     AuditKind::Denied,
     AuditKind::Summary,
@@ -84,12 +149,24 @@ const KINDS: [AuditKind; 8] = [
     AuditKind::Exposed,
     AuditKind::CaseOpened,
     AuditKind::CaseClosed,
+    AuditKind::Withdrawn,
+    AuditKind::OrderDeclined,
+    AuditKind::Superseded,
+    AuditKind::ConsentGiven,
+    AuditKind::GrantChanged,
+    AuditKind::ConsentRevoked,
+    AuditKind::ContractInForce,
+    AuditKind::SlotFenced,
+    AuditKind::Erased,
 ];
-const CAUSES: [AuditCause; 4] = [
+const CAUSES: [AuditCause; 7] = [
     AuditCause::Stream,
     AuditCause::Backfill,
     AuditCause::Request,
     AuditCause::Auditor,
+    AuditCause::Subject,
+    AuditCause::Operator,
+    AuditCause::Rule,
 ];
 
 /// Counts of a summary; `denied` also counts the agreements that one denial stands for.
@@ -137,6 +214,8 @@ pub struct Audit<'a> {
     /// The bus's own tag of the record, not the consumer's.
     pub record: RecordTag,
     pub grant: Option<GrantId>,
+    /// The order that was carried out or declined.
+    pub order: Option<OrderId>,
     /// Delivered fields: bit i of byte i/8, least significant first, is source field i.
     pub fields: Cow<'a, [u8]>,
     /// The rule that decided, by its code.
@@ -183,6 +262,7 @@ impl Audit<'_> {
             subject: SubjectTag::default(),
             record: RecordTag::default(),
             grant: None,
+            order: None,
             fields: Cow::Borrowed(&[]),
             rule: Cow::Borrowed(""),
             event: [0; 32],
@@ -220,6 +300,9 @@ impl Audit<'_> {
         out.extend_from_slice(&self.record.0);
         put_option(out, self.grant.as_ref(), |out, grant| {
             out.extend_from_slice(&grant.0);
+        });
+        put_option(out, self.order.as_ref(), |out, order| {
+            out.extend_from_slice(&order.0);
         });
         put_bytes(out, &self.fields);
         put_text(out, &self.rule);
@@ -262,6 +345,7 @@ impl Audit<'_> {
             subject: SubjectTag(from.fixed("subject")?),
             record: RecordTag(from.fixed("record")?),
             grant: from.option("grant", |from| from.fixed("grant").map(GrantId))?,
+            order: from.option("order", |from| from.fixed("order").map(OrderId))?,
             fields: Cow::Borrowed(from.bytes("fields", MAX_BITMAP_BYTES)?),
             rule: from.cow_text("rule")?,
             event: from.fixed("event")?,
@@ -306,6 +390,7 @@ impl Audit<'_> {
             subject: self.subject,
             record: self.record,
             grant: self.grant,
+            order: self.order,
             fields: Cow::Owned(self.fields.into_owned()),
             rule: owned(self.rule),
             event: self.event,

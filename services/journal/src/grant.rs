@@ -3,7 +3,7 @@
 
 use crate::Digest;
 use crate::codec::{
-    Decoder, MAX_BLOB_BYTES, Record, put_bytes, put_count, put_long, put_option, put_text,
+    Decoder, MAX_BLOB_BYTES, Record, put_bytes, put_count, put_list, put_long, put_option, put_text,
 };
 use crate::malformed::Malformed;
 use crate::tags::{GrantId, SubjectTag, TAG_BYTES};
@@ -38,13 +38,15 @@ pub struct Grant {
     pub subject: SubjectTag,
     /// `<consumer>/<purpose>`.
     pub agreement: String,
+    /// Dataset ids that it covers; empty: every dataset of the agreement.
+    pub datasets: Vec<String>,
     pub status: GrantStatus,
     /// Rises with every change that its owner makes (pause, resume, extension).
     pub counter: u64,
     pub opened_ms: i64,
     pub expires_ms: i64,
     pub closed_ms: Option<i64>,
-    /// What opened it: the event's digest in hexadecimal, or `request:<bundle id>`.
+    /// What opened it: the event's digest in hexadecimal, `request:<bundle id>`, or `act:<request id>`.
     pub cause: String,
     /// Reason code of the last change.
     pub reason: String,
@@ -97,6 +99,88 @@ impl Grant {
     }
 }
 
+/// The same, read in place: a slot that takes over reads millions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantRef<'a> {
+    pub id: GrantId,
+    pub kind: GrantKind,
+    pub subject: SubjectTag,
+    pub agreement: &'a str,
+    pub datasets: Vec<&'a str>,
+    pub status: GrantStatus,
+    pub counter: u64,
+    pub opened_ms: i64,
+    pub expires_ms: i64,
+    pub closed_ms: Option<i64>,
+    pub cause: &'a str,
+    pub reason: &'a str,
+    pub subject_sealed: Option<&'a [u8]>,
+}
+
+impl<'a> GrantRef<'a> {
+    /// Reads one grant; bytes after it are an error.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut from = Decoder::new(bytes);
+        let grant = Self {
+            id: GrantId(from.fixed("id")?),
+            kind: KINDS[from.branch("kind", KINDS.len())?],
+            subject: SubjectTag(from.fixed("subject")?),
+            agreement: from.text("agreement")?,
+            datasets: from.list("datasets", |from| from.text("datasets"))?,
+            status: STATUSES[from.branch("status", STATUSES.len())?],
+            counter: from.count("counter")?,
+            opened_ms: from.long("opened_ms")?,
+            expires_ms: from.long("expires_ms")?,
+            closed_ms: from.option("closed_ms", |from| from.long("closed_ms"))?,
+            cause: from.text("cause")?,
+            reason: from.text("reason")?,
+            subject_sealed: from.option("subject_sealed", |from| {
+                from.bytes("subject_sealed", MAX_BLOB_BYTES)
+            })?,
+        };
+        from.finish()?;
+        Ok(grant)
+    }
+
+    pub fn to_owned(&self) -> Grant {
+        Grant {
+            id: self.id,
+            kind: self.kind,
+            subject: self.subject,
+            agreement: self.agreement.to_owned(),
+            datasets: self.datasets.iter().map(|id| (*id).to_owned()).collect(),
+            status: self.status,
+            counter: self.counter,
+            opened_ms: self.opened_ms,
+            expires_ms: self.expires_ms,
+            closed_ms: self.closed_ms,
+            cause: self.cause.to_owned(),
+            reason: self.reason.to_owned(),
+            subject_sealed: self.subject_sealed.map(<[u8]>::to_vec),
+        }
+    }
+}
+
+impl<'a> From<&'a Grant> for GrantRef<'a> {
+    fn from(grant: &'a Grant) -> Self {
+        Self {
+            id: grant.id,
+            kind: grant.kind,
+            subject: grant.subject,
+            agreement: &grant.agreement,
+            datasets: grant.datasets.iter().map(String::as_str).collect(),
+            status: grant.status,
+            counter: grant.counter,
+            opened_ms: grant.opened_ms,
+            expires_ms: grant.expires_ms,
+            closed_ms: grant.closed_ms,
+            cause: &grant.cause,
+            reason: &grant.reason,
+            subject_sealed: grant.subject_sealed.as_deref(),
+        }
+    }
+}
+
 impl Record for Grant {
     const SCHEMA: &'static str = include_str!("../../../schemas/bus/grant.v1.avsc");
 
@@ -105,6 +189,7 @@ impl Record for Grant {
         put_long(out, self.kind as i64);
         out.extend_from_slice(&self.subject.0);
         put_text(out, &self.agreement);
+        put_list(out, &self.datasets, |out, dataset| put_text(out, dataset));
         put_long(out, self.status as i64);
         put_count(out, self.counter);
         put_long(out, self.opened_ms);
@@ -118,25 +203,6 @@ impl Record for Grant {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut from = Decoder::new(bytes);
-        let grant = Self {
-            id: GrantId(from.fixed("id")?),
-            kind: KINDS[from.branch("kind", KINDS.len())?],
-            subject: SubjectTag(from.fixed("subject")?),
-            agreement: from.owned_text("agreement")?,
-            status: STATUSES[from.branch("status", STATUSES.len())?],
-            counter: from.count("counter")?,
-            opened_ms: from.long("opened_ms")?,
-            expires_ms: from.long("expires_ms")?,
-            closed_ms: from.option("closed_ms", |from| from.long("closed_ms"))?,
-            cause: from.owned_text("cause")?,
-            reason: from.owned_text("reason")?,
-            subject_sealed: from.option("subject_sealed", |from| {
-                from.bytes("subject_sealed", MAX_BLOB_BYTES)
-                    .map(<[u8]>::to_vec)
-            })?,
-        };
-        from.finish()?;
-        Ok(grant)
+        GrantRef::read(bytes).map(|grant| grant.to_owned())
     }
 }

@@ -4,7 +4,7 @@
 use crate::Digest;
 use crate::codec::{Decoder, Record, put_count, put_list, put_long, put_text};
 use crate::malformed::Malformed;
-use crate::tags::{GrantId, SubjectTag};
+use crate::tags::{GrantId, RecordTag, SubjectTag};
 
 /// Next offset to read from one source topic in this lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,18 @@ pub struct OpenBackfill {
     pub agreement: String,
 }
 
+/// An update that a row filter left out, whose earlier version the consumer may hold. Remembered
+/// until consent, which knows who holds what, orders a withdrawal or says that there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Superseded {
+    pub out_topic: String,
+    pub subject: SubjectTag,
+    /// The bus's own tag of the record.
+    pub record: RecordTag,
+    pub epoch: u32,
+    pub counter: u64,
+}
+
 /// One lane of one slot kind, at the end of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct State {
@@ -60,6 +72,7 @@ pub struct State {
     /// with every change below this offset.
     pub grants_position: i64,
     pub open_backfills: Vec<OpenBackfill>,
+    pub superseded: Vec<Superseded>,
     pub contract: Digest,
     pub at_ms: i64,
 }
@@ -105,6 +118,13 @@ impl Record for State {
             put_long(out, i64::from(open.attempt));
             put_text(out, &open.agreement);
         });
+        put_list(out, &self.superseded, |out, old| {
+            put_text(out, &old.out_topic);
+            out.extend_from_slice(&old.subject.0);
+            out.extend_from_slice(&old.record.0);
+            put_long(out, i64::from(old.epoch));
+            put_count(out, old.counter);
+        });
         out.extend_from_slice(&self.contract);
         put_long(out, self.at_ms);
     }
@@ -148,6 +168,15 @@ impl Record for State {
                     subject: SubjectTag(from.fixed("open_backfills.subject")?),
                     attempt: from.number("open_backfills.attempt")?,
                     agreement: from.owned_text("open_backfills.agreement")?,
+                })
+            })?,
+            superseded: from.list("superseded", |from| {
+                Ok(Superseded {
+                    out_topic: from.owned_text("superseded.out_topic")?,
+                    subject: SubjectTag(from.fixed("superseded.subject")?),
+                    record: RecordTag(from.fixed("superseded.record")?),
+                    epoch: from.number("superseded.epoch")?,
+                    counter: from.count("superseded.counter")?,
                 })
             })?,
             contract: from.fixed("contract")?,

@@ -63,6 +63,10 @@ tag!(
     /// opening once.
     GrantId
 );
+tag!(
+    /// One order to a gateway slot: a withdrawal, or that there is nothing to withdraw.
+    OrderId
+);
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";

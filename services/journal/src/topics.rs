@@ -14,6 +14,12 @@ pub const FETCH: &str = "bus.fetch";
 pub const FACTS: &str = "bus.facts";
 /// The audit log before it is logged: numbered and chained per writer and lane.
 pub const AUDIT: &str = "bus.audit";
+/// Orders to gateway slots: withdrawals, from consent.
+pub const ORDERS: &str = "bus.orders";
+/// Signed receipts of withdrawals, from adapters.
+pub const RECEIPTS: &str = "bus.receipts";
+/// Contract versions, file by file: what a running slot loads.
+pub const CONTRACT: &str = "bus.contract";
 /// Carries no records: a consumer group on it hands out slots (one partition, one slot).
 pub const SLOTS: &str = "bus.slots";
 
@@ -52,7 +58,12 @@ pub fn quarantine(department: &str) -> String {
 pub enum SlotKind {
     Gateway,
     Vault,
+    /// The consent service: one slot, all lanes.
+    Consent,
 }
+
+/// All of them.
+pub const SLOT_KINDS: [SlotKind; 3] = [SlotKind::Gateway, SlotKind::Vault, SlotKind::Consent];
 
 impl SlotKind {
     /// As written in keys, transactional ids and group names.
@@ -60,6 +71,7 @@ impl SlotKind {
         match self {
             Self::Gateway => "gw",
             Self::Vault => "vault",
+            Self::Consent => "consent",
         }
     }
 
@@ -74,7 +86,7 @@ pub fn connector_transactional_id(department: &str, stream: &str) -> String {
     format!("mz-conn-{department}-{stream}")
 }
 
-/// Key in [`STATE`]: `gw|<lane>` or `vault|<lane>`.
+/// Key in [`STATE`]: `gw|<lane>`, `vault|<lane>` or `consent|<lane>`.
 pub fn state_key(kind: SlotKind, lane: u16) -> Vec<u8> {
     format!("{}|{lane}", kind.name()).into_bytes()
 }
@@ -82,15 +94,20 @@ pub fn state_key(kind: SlotKind, lane: u16) -> Vec<u8> {
 /// Inverse of [`state_key`].
 pub fn parse_state_key(key: &[u8]) -> Option<(SlotKind, u16)> {
     let (kind, lane) = std::str::from_utf8(key).ok()?.split_once('|')?;
-    let kind = match kind {
-        "gw" => SlotKind::Gateway,
-        "vault" => SlotKind::Vault,
-        _ => return None,
-    };
+    let kind = SLOT_KINDS.into_iter().find(|known| known.name() == kind)?;
     let parsed = lane.parse().ok()?;
     // One spelling only: `gw|07` and `gw|+7` would be other keys of the same lane.
     (state_key(kind, parsed) == key).then_some((kind, parsed))
 }
+
+/// Key in [`STATE`] of the note that a slot's owner was shut out: `fence-gw|<lane>`. The note is a
+/// state of that lane; only its time says anything.
+pub fn fence_key(kind: SlotKind, lane: u16) -> Vec<u8> {
+    format!("fence-{}|{lane}", kind.name()).into_bytes()
+}
+
+/// Key in [`GRANTS`] of the contract in force: no person and no grant has it.
+pub const IN_FORCE_KEY: [u8; 2 * TAG_BYTES] = [0; 2 * TAG_BYTES];
 
 /// Key in [`GRANTS`]: subject tag ‖ grant id.
 pub fn grant_key(subject: SubjectTag, grant: GrantId) -> [u8; 2 * TAG_BYTES] {
@@ -159,7 +176,7 @@ mod tests {
     #[test]
     fn keys_come_back() {
         for lane in [0, 7, u16::MAX] {
-            for kind in [SlotKind::Gateway, SlotKind::Vault] {
+            for kind in SLOT_KINDS {
                 assert_eq!(parse_state_key(&state_key(kind, lane)), Some((kind, lane)));
             }
             assert_eq!(

@@ -11,10 +11,12 @@ use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use mz_journal::{
-    Audit, AuditCause, AuditCounts, AuditKind, AuditWriter, DeliveryHeader, DeliveryPosition,
-    FactBody, FactReply, Fence, Fetch, Grant, GrantId, GrantKind, GrantStatus, Malformed, Mark,
-    OpenBackfill, Position, Quarantine, Record, RecordTag, SourceStatus, State, StoredFact,
-    StreamSequence, SubjectTag, bitmap_fields, field_bitmap, put_frame, unframe,
+    Audit, AuditCause, AuditCounts, AuditKind, AuditWriter, ContractFile, ContractVersion,
+    DeliveryHeader, DeliveryPosition, FactBody, FactReply, Fence, Fetch, Grant, GrantId, GrantKind,
+    GrantStatus, InForce, Malformed, Mark, OpenBackfill, Order, OrderAction, OrderCondition,
+    OrderId, Position, Quarantine, Receipt, ReceiptAction, Record, RecordTag, SourceStatus, State,
+    StoredFact, StreamSequence, SubjectTag, Superseded, Withdrawal, bitmap_fields, field_bitmap,
+    put_frame, unframe,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -69,12 +71,17 @@ prop_compose! {
     fn audit()(
         head in (0usize..2, any::<u16>(), any::<u64>(), digest(), any::<i64>()),
         kind in prop::sample::select(vec![AuditKind::Delivered, AuditKind::Denied, AuditKind::Summary,
-            AuditKind::Lookup, AuditKind::Quarantined, AuditKind::Exposed, AuditKind::CaseOpened, AuditKind::CaseClosed]),
-        cause in prop::sample::select(vec![AuditCause::Stream, AuditCause::Backfill, AuditCause::Request, AuditCause::Auditor]),
+            AuditKind::Lookup, AuditKind::Quarantined, AuditKind::Exposed, AuditKind::CaseOpened, AuditKind::CaseClosed,
+            AuditKind::Withdrawn, AuditKind::OrderDeclined, AuditKind::Superseded, AuditKind::ConsentGiven,
+            AuditKind::GrantChanged, AuditKind::ConsentRevoked, AuditKind::ContractInForce, AuditKind::SlotFenced,
+            AuditKind::Erased]),
+        cause in prop::sample::select(vec![AuditCause::Stream, AuditCause::Backfill, AuditCause::Request,
+            AuditCause::Auditor, AuditCause::Subject, AuditCause::Operator, AuditCause::Rule]),
         texts in prop::array::uniform7(text()),
         digests in prop::array::uniform2(digest()),
         tags in prop::array::uniform3(any::<[u8; 16]>()),
         grant in prop::option::of(any::<[u8; 16]>()),
+        order in prop::option::of(any::<[u8; 16]>()),
         fields in vec(any::<u8>(), 0..8),
         numbers in (any::<u32>(), any::<u64>(), any::<i64>(), any::<u64>()),
         counts in (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>(), any::<i64>(), any::<i64>()),
@@ -85,7 +92,7 @@ prop_compose! {
         Audit {
             number: head.2, prev: head.3, agreement, consumer, purpose, dataset, rule, operator, reason,
             contract: digests[0], event: digests[1], subject: SubjectTag(tags[0]), record: RecordTag(tags[1]),
-            nonce: tags[2], grant: grant.map(GrantId), fields: Cow::Owned(fields),
+            nonce: tags[2], grant: grant.map(GrantId), order: order.map(OrderId), fields: Cow::Owned(fields),
             version_epoch: numbers.0, version_counter: numbers.1, source_offset: numbers.2, output_sequence: numbers.3,
             counts: AuditCounts { matched: counts.0, delivered: counts.1, denied: counts.2,
                 out_of_scope: counts.3, from_offset: counts.4, to_offset: counts.5 },
@@ -102,6 +109,7 @@ prop_compose! {
         deliveries in vec((text(), any::<u64>(), any::<i64>()), 0..4),
         numbers in (any::<u64>(), digest(), any::<i64>(), digest(), any::<i64>()),
         open in vec((any::<[u8; 16]>(), any::<[u8; 16]>(), any::<u32>(), text()), 0..4),
+        old in vec((text(), any::<[u8; 16]>(), any::<[u8; 16]>(), any::<u32>(), any::<u64>()), 0..4),
     ) -> State {
         State {
             lane,
@@ -114,6 +122,9 @@ prop_compose! {
             open_backfills: open.into_iter()
                 .map(|(grant, subject, attempt, agreement)| OpenBackfill {
                     grant: GrantId(grant), subject: SubjectTag(subject), attempt, agreement }).collect(),
+            superseded: old.into_iter()
+                .map(|(out_topic, subject, record, epoch, counter)| Superseded {
+                    out_topic, subject: SubjectTag(subject), record: RecordTag(record), epoch, counter }).collect(),
         }
     }
 }
@@ -124,11 +135,11 @@ prop_compose! {
         case in any::<bool>(), counter in 0u64..3, expires_ms in 0i64..3, opened_ms in 0i64..2,
         status in prop::sample::select(vec![GrantStatus::Open, GrantStatus::Paused, GrantStatus::Closed]),
         closed_ms in prop::option::of(0i64..3), cause in "[ab]?", reason in "[ab]?",
-        subject_sealed in prop::option::of(vec(0u8..2, 0..2)),
+        subject_sealed in prop::option::of(vec(0u8..2, 0..2)), datasets in vec("[ab]", 0..2),
     ) -> Grant {
         let kind = if case { GrantKind::Case } else { GrantKind::Consent };
         Grant { id: GrantId([1; 16]), kind, subject: SubjectTag([2; 16]), agreement: "police/talent".to_owned(),
-            status, counter, opened_ms, expires_ms, closed_ms, cause, reason, subject_sealed }
+            datasets, status, counter, opened_ms, expires_ms, closed_ms, cause, reason, subject_sealed }
     }
 }
 
@@ -183,6 +194,28 @@ proptest! {
     }
 
     #[test]
+    fn orders_and_what_came_of_them_agree(tags in any::<([u8; 16], [u8; 16], [u8; 16])>(), texts in prop::array::uniform4(text()),
+            kinds in (0usize..3, 0usize..3, 0usize..4), numbers in any::<(u32, u64, i64, u16, u64)>(),
+            halves in any::<([u8; 32], [u8; 32])>(), paths in vec(text(), 0..4), bytes in vec(any::<u8>(), 0..40)) {
+        let [reason, agreement, topic, key_id] = texts;
+        let action = [OrderAction::Withdraw, OrderAction::Dismiss, OrderAction::Erase][kinds.0];
+        let condition = [OrderCondition::NotInForce, OrderCondition::Superseded, OrderCondition::Always][kinds.1];
+        let (epoch, counter, at_ms, lane, sequence) = numbers;
+        let order = OrderId(tags.0);
+        let mut signature = [0; 64];
+        signature[..32].copy_from_slice(&halves.0);
+        agrees(&Order { id: order, action, condition, reason: reason.clone(), agreement: agreement.clone(), dataset: topic.clone(),
+            subject: SubjectTag(tags.1), record: RecordTag(tags.2), epoch, counter, at_ms });
+        agrees(&Withdrawal { order, reason, epoch, counter, at_ms, key_id: key_id.clone(), signature });
+        let action = [ReceiptAction::Deleted, ReceiptAction::Frozen, ReceiptAction::Marked, ReceiptAction::Absent][kinds.2];
+        prop_assert_eq!(ReceiptAction::from_name(action.name()), Some(action));
+        agrees(&Receipt { order, agreement, topic: topic.clone(), lane, sequence, key: halves.1, action, at_ms, key_id, signature });
+        agrees(&InForce { version: counter, digest: halves.0, at_ms });
+        agrees(&ContractVersion { version: counter, digest: halves.0, paths, at_ms });
+        agrees(&ContractFile { digest: halves.0, path: topic, bytes });
+    }
+
+    #[test]
     fn grants_join_in_any_order(a in grant(), b in grant(), c in grant()) {
         let join = |x: &Grant, y: &Grant| x.clone().join(y.clone());
         prop_assert_eq!(join(&a, &a), a.clone());
@@ -202,6 +235,12 @@ proptest! {
         let _ = Quarantine::decode(&bytes);
         let _ = SourceStatus::decode(&bytes);
         let _ = DeliveryHeader::decode(&bytes);
+        let _ = Order::decode(&bytes);
+        let _ = Withdrawal::decode(&bytes);
+        let _ = Receipt::decode(&bytes);
+        let _ = InForce::decode(&bytes);
+        let _ = ContractVersion::decode(&bytes);
+        let _ = ContractFile::decode(&bytes);
         let _ = unframe(&bytes);
     }
 

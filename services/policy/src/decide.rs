@@ -5,7 +5,7 @@ use mz_contract::{Agreement, EvalError, Moment, ScopeKind, Section};
 use mz_journal::{GrantId, SubjectTag};
 use mz_seal::Verified;
 
-use crate::grants::{Bar, GrantsIndex, Standing};
+use crate::grants::{Ask, Bar, GrantsIndex, Standing};
 use crate::permit::Permit;
 
 /// The moment that decisions are made for. Read from the clock once for many events.
@@ -106,7 +106,8 @@ pub(crate) enum Outcome {
 }
 
 /// Decides. `subject` is the tag of `event`'s subject: whoever calls has computed it from the
-/// verified event.
+/// verified event. `ask` is the section's agreement and dataset in `grants`; without one no grant
+/// counts.
 ///
 /// Scope `case`: without a grant the event is out of scope; with grants of which none may be used
 /// it is denied, whatever the filter says. Scopes `population` and `matching`: what the filter
@@ -116,12 +117,14 @@ pub fn decide<'e, 'a>(
     section: &'e Section,
     event: &'e Verified<'a>,
     subject: SubjectTag,
+    ask: Option<Ask>,
     grants: &GrantsIndex,
     now: Now,
 ) -> Decision<'e, 'a> {
     let standing = || {
-        // An agreement's index fits: a contract has far fewer.
-        grants.standing(subject, section.agreement_ix as u32, now.ms)
+        ask.map_or(Standing::Nothing, |ask| {
+            grants.standing(subject, ask, now.ms)
+        })
     };
     let filter = || match &section.filter {
         None => Ok(true),

@@ -2,11 +2,14 @@
 //!
 //! Copies of a grant only join, in the order of [`mz_journal::Grant::join`]: closed dominates, then
 //! the higher counter, then the later expiry. What a decision doesn't need (cause, reason, sealed
-//! subject) is not kept: about 100 bytes a grant.
+//! subject) is not kept, and times are whole seconds, rounded so that a grant is never in force for
+//! longer than it says: at most 64 bytes a grant, index included. Agreements and datasets are numbered
+//! by the index itself, so that grants outlive the contract version that they were read under.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Ordering;
 
-use mz_journal::{Grant, GrantId, GrantKind, GrantStatus, SubjectTag};
+use hashbrown::HashTable;
+use mz_journal::{GrantId, GrantKind, GrantRef, GrantStatus, SubjectTag};
 use rustc_hash::FxHashMap;
 
 /// Clocks of the bus's machines may differ by this much. A grant stamped up to so far ahead of
@@ -15,11 +18,26 @@ pub const CLOCK_SKEW_MS: i64 = 5_000;
 /// A grant is kept this long after its expiry, so that no late copy opens it again and so that an
 /// event about the person is a denial rather than out of scope. Milliseconds (90 days).
 pub const KEEP_EXPIRED_MS: i64 = 90 * 24 * 3600 * 1000;
-/// Most grants that one slot holds unless configured otherwise: about 0.5 GB.
-pub const DEFAULT_GRANT_LIMIT: usize = 5_000_000;
+/// Most grants that one slot holds unless configured otherwise: about 1.3 GB.
+pub const DEFAULT_GRANT_LIMIT: usize = 20_000_000;
 
 /// End of a chain of entries.
 const NONE: u32 = u32::MAX;
+/// Entries of one block (1.7 MB): growing never copies what is there.
+const BLOCK: usize = 1 << 15;
+/// Agreements that grants may name.
+const MAX_AGREEMENTS: usize = 1 << 13;
+/// Datasets of one agreement that a grant can single out; one with more covers all or nothing of them.
+const MAX_DATASETS: usize = 15;
+/// Covers every dataset of its agreement.
+const EVERYTHING: u16 = u16::MAX;
+
+/// What a decision asks the index about: one agreement, and one dataset or any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ask {
+    agreement: u16,
+    datasets: u16,
+}
 
 /// A grant as far as decisions need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,44 +46,22 @@ pub struct Held {
     pub kind: GrantKind,
     pub status: GrantStatus,
     pub counter: u64,
+    /// A whole second, not before the grant's own.
     pub opened_ms: i64,
+    /// A whole second, not after the grant's own.
     pub expires_ms: i64,
-    pub closed_ms: Option<i64>,
-    /// Index of the agreement in the contract.
-    pub agreement: u32,
+    agreement: u16,
+    datasets: u16,
 }
 
 impl Held {
-    fn of(grant: &Grant, agreement: u32) -> Self {
-        Self {
-            id: grant.id,
-            kind: grant.kind,
-            status: grant.status,
-            counter: grant.counter,
-            opened_ms: grant.opened_ms,
-            expires_ms: grant.expires_ms,
-            closed_ms: grant.closed_ms,
-            agreement,
-        }
-    }
-
-    /// The order of which joining is the maximum; mirrors `Grant::join` and is tested against it.
-    fn rank(&self, other: &Self) -> Ordering {
-        let closed = |held: &Self| held.status == GrantStatus::Closed;
-        let closed_at = |held: &Self| Reverse(held.closed_ms.unwrap_or(i64::MAX));
-        closed(self)
-            .cmp(&closed(other))
-            .then_with(|| self.counter.cmp(&other.counter))
-            .then_with(|| self.status.cmp(&other.status))
-            .then_with(|| self.expires_ms.cmp(&other.expires_ms))
-            .then_with(|| closed_at(self).cmp(&closed_at(other)))
-            .then_with(|| self.kind.cmp(&other.kind))
-            .then_with(|| self.opened_ms.cmp(&other.opened_ms))
-            .then_with(|| self.closed_ms.cmp(&other.closed_ms))
+    /// Whether it bears on what is asked.
+    pub fn answers(&self, ask: Ask) -> bool {
+        self.agreement == ask.agreement && self.datasets & ask.datasets != 0
     }
 
     /// Why the grant may not be used now; `None` when it may.
-    fn bar(&self, now_ms: i64) -> Option<Bar> {
+    pub fn bar(&self, now_ms: i64) -> Option<Bar> {
         let ahead = now_ms.saturating_add(CLOCK_SKEW_MS);
         match self.status {
             GrantStatus::Closed => Some(Bar::Closed),
@@ -101,7 +97,8 @@ pub enum Standing {
 pub enum Change {
     /// Nothing, or nothing that lets more through.
     Kept,
-    /// The grant is open now and was not before: what was published earlier is due.
+    /// The grant is open now and was not before, or its owner asked for its facts again: what was
+    /// published earlier is due.
     Opened,
     /// The grant was open and is no more.
     Ended,
@@ -114,82 +111,284 @@ pub struct GrantsFull {
     pub limit: usize,
 }
 
+/// 52 bytes.
 #[derive(Clone, Copy)]
 struct Entry {
-    held: Held,
-    subject: SubjectTag,
+    subject: [u8; 16],
+    id: [u8; 16],
+    opened_s: u32,
+    expires_s: u32,
+    counter: u32,
+    /// The person's next grant.
     next: u32,
+    /// Agreement, kind and status.
+    what: u16,
+    datasets: u16,
+}
+
+impl Entry {
+    fn of(grant: &GrantRef<'_>, agreement: u16, datasets: u16) -> Self {
+        let kind = u16::from(grant.kind == GrantKind::Case);
+        let status = match grant.status {
+            GrantStatus::Open => 0,
+            GrantStatus::Paused => 1,
+            GrantStatus::Closed => 2,
+        };
+        Self {
+            subject: grant.subject.0,
+            id: grant.id.0,
+            // Begins late and ends early, by less than a second.
+            opened_s: seconds(grant.opened_ms.saturating_add(999)),
+            expires_s: seconds(grant.expires_ms),
+            // A grant has a handful of changes.
+            counter: u32::try_from(grant.counter).unwrap_or(u32::MAX),
+            next: NONE,
+            what: agreement << 3 | kind << 2 | status,
+            datasets,
+        }
+    }
+
+    fn status(&self) -> GrantStatus {
+        match self.what & 3 {
+            0 => GrantStatus::Open,
+            1 => GrantStatus::Paused,
+            _ => GrantStatus::Closed,
+        }
+    }
+
+    fn held(&self) -> Held {
+        Held {
+            id: GrantId(self.id),
+            kind: match self.what >> 2 & 1 {
+                0 => GrantKind::Consent,
+                _ => GrantKind::Case,
+            },
+            status: self.status(),
+            counter: u64::from(self.counter),
+            opened_ms: i64::from(self.opened_s) * 1000,
+            expires_ms: i64::from(self.expires_s) * 1000,
+            agreement: self.what >> 3,
+            datasets: self.datasets,
+        }
+    }
+
+    /// The order of which joining is the maximum; mirrors `Grant::join` and is tested against it.
+    fn rank(&self, other: &Self) -> Ordering {
+        let closed = |entry: &Self| entry.status() == GrantStatus::Closed;
+        closed(self)
+            .cmp(&closed(other))
+            .then_with(|| self.counter.cmp(&other.counter))
+            .then_with(|| self.status().cmp(&other.status()))
+            .then_with(|| self.expires_s.cmp(&other.expires_s))
+            // What is left decides nothing about status and times of an open grant.
+            .then_with(|| self.opened_s.cmp(&other.opened_s))
+    }
+}
+
+fn seconds(ms: i64) -> u32 {
+    u32::try_from(ms.max(0) / 1000).unwrap_or(u32::MAX)
+}
+
+/// Agreements and datasets by number.
+#[derive(Default)]
+struct Names {
+    by_id: FxHashMap<String, u16>,
+    datasets: Vec<Vec<String>>,
+}
+
+impl Names {
+    fn agreement(&mut self, id: &str) -> Option<u16> {
+        if let Some(known) = self.by_id.get(id) {
+            return Some(*known);
+        }
+        if self.datasets.len() >= MAX_AGREEMENTS {
+            return None;
+        }
+        // Fits: below MAX_AGREEMENTS.
+        let number = self.datasets.len() as u16;
+        self.by_id.insert(id.to_owned(), number);
+        self.datasets.push(Vec::new());
+        Some(number)
+    }
+
+    /// The dataset's bit. One past the last has a bit that only grants of everything carry.
+    fn dataset(&mut self, agreement: u16, id: &str) -> u16 {
+        let known = &mut self.datasets[usize::from(agreement)];
+        let at = match known.iter().position(|known| known == id) {
+            Some(at) => at,
+            None if known.len() < MAX_DATASETS => {
+                known.push(id.to_owned());
+                known.len() - 1
+            }
+            None => MAX_DATASETS,
+        };
+        1 << at
+    }
+
+    fn covers(&mut self, agreement: u16, datasets: &[&str]) -> u16 {
+        if datasets.is_empty() {
+            return EVERYTHING;
+        }
+        let bits = datasets.iter().map(|id| self.dataset(agreement, id));
+        bits.fold(0, |all, bit| all | bit) & !(1 << MAX_DATASETS)
+    }
 }
 
 /// All grants of some lanes, found by subject.
 pub struct GrantsIndex {
-    heads: FxHashMap<SubjectTag, u32>,
-    entries: Vec<Entry>,
+    /// First entry of each person.
+    heads: HashTable<u32>,
+    blocks: Vec<Vec<Entry>>,
+    count: usize,
+    names: Names,
     limit: usize,
+}
+
+/// Tags are HMACs: any of their bits are as good as a hash, and nobody outside can choose them.
+fn hash(subject: &[u8; 16]) -> u64 {
+    let mut head = [0; 8];
+    head.copy_from_slice(&subject[..8]);
+    u64::from_le_bytes(head)
+}
+
+fn entry(blocks: &[Vec<Entry>], at: u32) -> Option<&Entry> {
+    blocks.get(at as usize / BLOCK)?.get(at as usize % BLOCK)
 }
 
 impl GrantsIndex {
     /// Holds at most `limit` grants.
     pub fn new(limit: usize) -> Self {
         Self {
-            heads: FxHashMap::default(),
-            entries: Vec::new(),
+            heads: HashTable::new(),
+            blocks: Vec::new(),
+            count: 0,
+            names: Names::default(),
             limit: limit.min(NONE as usize - 1),
         }
     }
 
     /// Number of grants, ended ones included.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.count
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.count == 0
     }
 
-    /// Joins a copy of a grant. `agreement` is its agreement's index in the contract.
-    pub fn join(&mut self, agreement: u32, grant: &Grant) -> Result<Change, GrantsFull> {
-        let copy = Held::of(grant, agreement);
-        if let Some(at) = self.find(grant.subject, grant.id) {
-            let held = &mut self.entries[at].held;
-            if held.rank(&copy) != Ordering::Less {
-                return Ok(Change::Kept);
-            }
-            let before = std::mem::replace(held, copy).status;
-            return Ok(match (before, copy.status) {
-                (GrantStatus::Open, GrantStatus::Open) => Change::Kept,
-                (GrantStatus::Open, _) => Change::Ended,
-                (_, GrantStatus::Open) => Change::Opened,
-                _ => Change::Kept,
-            });
-        }
-        if self.entries.len() >= self.limit {
-            return Err(GrantsFull { limit: self.limit });
-        }
-        // Fits: the limit is below u32::MAX.
-        let at = self.entries.len() as u32;
-        let next = self.heads.insert(grant.subject, at).unwrap_or(NONE);
-        self.entries.push(Entry {
-            held: copy,
-            subject: grant.subject,
-            next,
-        });
-        Ok(if copy.status == GrantStatus::Open {
-            Change::Opened
-        } else {
-            Change::Kept
+    /// Memory held for grants, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.blocks.len() * BLOCK * size_of::<Entry>() + self.heads.allocation_size()
+    }
+
+    /// What to ask about one dataset of an agreement. `None` when grants name more agreements than
+    /// the index can number: nothing may be permitted then.
+    pub fn ask(&mut self, agreement: &str, dataset: &str) -> Option<Ask> {
+        let agreement = self.names.agreement(agreement)?;
+        let datasets = self.names.dataset(agreement, dataset);
+        Some(Ask {
+            agreement,
+            datasets,
         })
     }
 
-    /// What the person's grants under `agreement` say at `now_ms`. Of several in force, the one
-    /// that expires last is named.
-    pub fn standing(&self, subject: SubjectTag, agreement: u32, now_ms: i64) -> Standing {
+    /// What to ask about an agreement as a whole: grants that cover any of its datasets count.
+    pub fn ask_any(&mut self, agreement: &str) -> Option<Ask> {
+        Some(Ask {
+            agreement: self.names.agreement(agreement)?,
+            datasets: EVERYTHING,
+        })
+    }
+
+    /// Joins a copy of a grant.
+    pub fn join<'g>(&mut self, grant: impl Into<GrantRef<'g>>) -> Result<Change, GrantsFull> {
+        let grant = grant.into();
+        let full = GrantsFull { limit: self.limit };
+        let Some(agreement) = self.names.agreement(grant.agreement) else {
+            return Err(full);
+        };
+        let datasets = self.names.covers(agreement, &grant.datasets);
+        let copy = Entry::of(&grant, agreement, datasets);
+        let mut at = self.head(&copy.subject);
+        while let Some(held) = entry(&self.blocks, at) {
+            if held.id == copy.id {
+                return Ok(self.replace(at, copy, grant.reason == REFETCH));
+            }
+            at = held.next;
+        }
+        if self.count >= self.limit {
+            return Err(full);
+        }
+        self.add(copy);
+        Ok(match copy.status() {
+            GrantStatus::Open => Change::Opened,
+            _ => Change::Kept,
+        })
+    }
+
+    fn replace(&mut self, at: u32, copy: Entry, refetch: bool) -> Change {
+        let place = at as usize;
+        let held = &mut self.blocks[place / BLOCK][place % BLOCK];
+        if held.rank(&copy) != Ordering::Less {
+            return Change::Kept;
+        }
+        let (before, covered) = (held.status(), held.datasets);
+        *held = Entry {
+            next: held.next,
+            ..copy
+        };
+        match (before, copy.status()) {
+            (GrantStatus::Open, GrantStatus::Open) if refetch || copy.datasets & !covered != 0 => {
+                Change::Opened
+            }
+            (GrantStatus::Open, GrantStatus::Open) => Change::Kept,
+            (GrantStatus::Open, _) => Change::Ended,
+            (_, GrantStatus::Open) => Change::Opened,
+            _ => Change::Kept,
+        }
+    }
+
+    /// The person's first entry, or [`NONE`].
+    fn head(&self, subject: &[u8; 16]) -> u32 {
+        let blocks = &self.blocks;
+        let same = |at: &u32| entry(blocks, *at).is_some_and(|entry| entry.subject == *subject);
+        self.heads
+            .find(hash(subject), same)
+            .copied()
+            .unwrap_or(NONE)
+    }
+
+    /// Puts an entry before the person's others.
+    fn add(&mut self, mut fresh: Entry) {
+        // Fits: the limit is below u32::MAX.
+        let at = self.count as u32;
+        fresh.next = NONE;
+        if self.count.is_multiple_of(BLOCK) {
+            self.blocks.push(Vec::with_capacity(BLOCK));
+        }
+        let blocks = &self.blocks;
+        let same =
+            |at: &u32| entry(blocks, *at).is_some_and(|entry| entry.subject == fresh.subject);
+        match self.heads.find_mut(hash(&fresh.subject), same) {
+            Some(head) => fresh.next = std::mem::replace(head, at),
+            None => {
+                self.heads.insert_unique(hash(&fresh.subject), at, |at| {
+                    entry(blocks, *at).map_or(0, |entry| hash(&entry.subject))
+                });
+            }
+        }
+        if let Some(block) = self.blocks.last_mut() {
+            block.push(fresh);
+        }
+        self.count += 1;
+    }
+
+    /// What the person's grants say to `ask` at `now_ms`. Of several in force, the one that expires
+    /// last is named.
+    pub fn standing(&self, subject: SubjectTag, ask: Ask, now_ms: i64) -> Standing {
         let mut standing = Standing::Nothing;
         let mut best = (false, Bar::Closed, i64::MIN, GrantId::default());
-        for held in self.of(subject) {
-            if held.agreement != agreement {
-                continue;
-            }
+        for held in self.of(subject).filter(|held| held.answers(ask)) {
             let bar = held.bar(now_ms);
             let key = (
                 bar.is_none(),
@@ -209,44 +408,55 @@ impl GrantsIndex {
     }
 
     /// The person's grants under all agreements, in no order.
-    pub fn of(&self, subject: SubjectTag) -> impl Iterator<Item = &Held> {
-        let mut at = self.heads.get(&subject).copied().unwrap_or(NONE);
+    pub fn of(&self, subject: SubjectTag) -> impl Iterator<Item = Held> {
+        let blocks = &self.blocks;
+        let mut at = self.head(&subject.0);
         std::iter::from_fn(move || {
-            let entry = self.entries.get(at as usize)?;
+            let entry = entry(blocks, at)?;
             at = entry.next;
-            Some(&entry.held)
+            Some(entry.held())
+        })
+    }
+
+    /// Whether a grant of everything under the agreement is in force.
+    pub fn has_all(&self, subject: SubjectTag, ask: Ask, now_ms: i64) -> bool {
+        self.of(subject).any(|held| {
+            held.agreement == ask.agreement
+                && held.datasets == EVERYTHING
+                && held.bar(now_ms).is_none()
         })
     }
 
     /// One grant.
-    pub fn get(&self, subject: SubjectTag, id: GrantId) -> Option<&Held> {
+    pub fn get(&self, subject: SubjectTag, id: GrantId) -> Option<Held> {
         self.of(subject).find(|held| held.id == id)
     }
 
     /// Forgets grants that expired more than [`KEEP_EXPIRED_MS`] ago; answers how many.
     pub fn forget_expired(&mut self, now_ms: i64) -> usize {
-        let horizon = now_ms.saturating_sub(KEEP_EXPIRED_MS);
-        let before = self.entries.len();
-        self.entries.retain(|entry| entry.held.expires_ms > horizon);
-        if self.entries.len() != before {
-            self.heads.clear();
-            for at in 0..self.entries.len() {
-                let subject = self.entries[at].subject;
-                let next = self.heads.insert(subject, at as u32).unwrap_or(NONE);
-                self.entries[at].next = next;
+        let horizon = seconds(now_ms.saturating_sub(KEEP_EXPIRED_MS));
+        let old = |entry: &Entry| entry.expires_s <= horizon;
+        let gone = self
+            .blocks
+            .iter()
+            .flatten()
+            .filter(|entry| old(entry))
+            .count();
+        if gone == 0 {
+            return 0;
+        }
+        self.heads.clear();
+        self.count = 0;
+        // Block by block, so that the old and the new never stand side by side.
+        for block in std::mem::take(&mut self.blocks) {
+            for kept in block.into_iter().filter(|entry| !old(entry)) {
+                self.add(kept);
             }
         }
-        before - self.entries.len()
-    }
-
-    fn find(&self, subject: SubjectTag, id: GrantId) -> Option<usize> {
-        let mut at = self.heads.get(&subject).copied().unwrap_or(NONE);
-        while let Some(entry) = self.entries.get(at as usize) {
-            if entry.held.id == id {
-                return Some(at as usize);
-            }
-            at = entry.next;
-        }
-        None
+        gone
     }
 }
+
+/// Reason of a copy whose owner wants the person's facts sent once more: an agreement that was
+/// resumed, a contract that gives more.
+pub const REFETCH: &str = "REFETCH";

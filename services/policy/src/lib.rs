@@ -4,13 +4,15 @@
 //! - [`decide`]: one verified event under one section of one agreement;
 //! - [`Permit`]: the only input from which a delivery can be made.
 
+mod asks;
 mod decide;
 mod grants;
 mod permit;
 
+pub use asks::Asks;
 pub use decide::{Decision, Denial, Now, Rule, decide};
 pub use grants::{
-    Bar, CLOCK_SKEW_MS, Change, DEFAULT_GRANT_LIMIT, GrantsFull, GrantsIndex, Held,
-    KEEP_EXPIRED_MS, Standing,
+    Ask, Bar, CLOCK_SKEW_MS, Change, DEFAULT_GRANT_LIMIT, GrantsFull, GrantsIndex, Held,
+    KEEP_EXPIRED_MS, REFETCH, Standing,
 };
 pub use permit::Permit;

@@ -30,7 +30,6 @@ pub struct Shared {
     pub instance: String,
     pub runtime: RuntimeHandle,
     pub freshness: Freshness,
-    agreements: FxHashMap<String, u32>,
     /// Where each case's person is. A case id tells neither lane nor person by itself.
     cases: RwLock<FxHashMap<GrantId, (u16, SubjectTag)>>,
     /// Slots that this process is to run, taken or not.
@@ -51,12 +50,6 @@ impl Shared {
         instance: String,
         runtime: RuntimeHandle,
     ) -> Self {
-        // A contract has far fewer agreements than u32::MAX.
-        let agreements = contract
-            .agreements
-            .iter()
-            .map(|a| (a.id.clone(), a.ix as u32))
-            .collect();
         Self {
             bus,
             contract,
@@ -67,7 +60,6 @@ impl Shared {
             instance,
             runtime,
             freshness: Freshness::default(),
-            agreements,
             cases: RwLock::default(),
             claims: RwLock::default(),
             routes: RwLock::default(),
@@ -81,11 +73,7 @@ impl Shared {
         lane: u16,
         grant: &Grant,
     ) -> Result<(), SlotError> {
-        // An agreement that left the contract permits nothing.
-        let Some(agreement) = self.agreements.get(&grant.agreement) else {
-            return Ok(());
-        };
-        let joined: Result<_, GrantsFull> = grants.join(*agreement, grant);
+        let joined: Result<_, GrantsFull> = grants.join(grant);
         joined?;
         let mut cases = self.cases.write().unwrap_or_else(PoisonError::into_inner);
         cases.insert(grant.id, (lane, grant.subject));

@@ -4,7 +4,7 @@
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use mz_contract::IdNumber;
-use mz_journal::AuditWriter;
+use mz_journal::{AuditWriter, RecordTag};
 use mz_keys::public::{BatchPosition, KeyStatus, KeyUse, PublicKeys};
 use mz_keys::{
     AuditKey, KeyError, KeysDir, PlacementKey, PseudonymKey, RecordKey, SecretKey, SubjectKey,
@@ -18,7 +18,7 @@ const DEPARTMENTS: [&str; 2] = ["hrss", "police"];
 
 const LANE_64: u16 = 14;
 const SUBJECT_TAG: &str = "31a082c11d37334e101d40611bd95e3b";
-const PSEUDONYM: &str = "ed32385932360471bee51cd2360b5ed9";
+const PSEUDONYM: &str = "4a8aa66531c0542eace346b1df877370";
 const RECORD_TAG: &str = "89941f712910fa56032bc06e80a8377f";
 const NONCE: &str = "9f90cdfab93cb8ba938b955b01d39de8";
 
@@ -81,10 +81,14 @@ fn provisioning_is_idempotent_and_private() {
         first.listed,
         [
             "bus-seal-1",
+            "bus-consent-1",
+            "bus-evidence-1",
             "hrss-seal-1",
             "hrss-approval-1",
+            "hrss-receipt-1",
             "police-seal-1",
-            "police-approval-1"
+            "police-approval-1",
+            "police-receipt-1"
         ]
     );
     for path in files(home.keys().root()) {
@@ -410,7 +414,11 @@ fn tags_are_pinned() {
     assert_eq!(
         hex::encode(
             PseudonymKey::new(&secret)
-                .pseudonym("police", "talent-settlement", &person)
+                .pseudonym(
+                    "police",
+                    "talent-settlement",
+                    SubjectKey::new(&secret).tag(&person)
+                )
                 .0
         ),
         PSEUDONYM
@@ -451,10 +459,12 @@ fn tags_differ_by_key_person_agreement_and_use() {
                 ("policex", ""),
             ] {
                 let agreement = root.agreement(consumer, purpose);
-                assert!(seen.insert(agreement.pseudonym(person).0));
+                let subject = SubjectKey::new(&a).tag(person);
+                assert!(seen.insert(agreement.pseudonym(subject).0));
+                assert!(seen.insert(agreement.record_tag(RecordTag(subject.0)).0));
                 assert_eq!(
-                    agreement.pseudonym(person),
-                    root.pseudonym(consumer, purpose, person)
+                    agreement.pseudonym(subject),
+                    root.pseudonym(consumer, purpose, subject)
                 );
             }
         }

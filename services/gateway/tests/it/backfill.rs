@@ -253,6 +253,7 @@ fn more_grants_than_backfills_wait_their_turn_but_a_closing_never_does() {
             kind: GrantKind::Case,
             subject,
             agreement: SETTLEMENT.to_owned(),
+            datasets: Vec::new(),
             status: GrantStatus::Open,
             counter: 1,
             opened_ms: 1,

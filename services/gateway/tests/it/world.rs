@@ -270,6 +270,7 @@ impl World {
             kind: GrantKind::Case,
             subject: self.tag(person),
             agreement: SETTLEMENT.to_owned(),
+            datasets: Vec::new(),
             status: GrantStatus::Open,
             counter: 1,
             opened_ms: 1,

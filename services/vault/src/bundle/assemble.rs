@@ -12,7 +12,7 @@ use mz_contract::{
 use mz_journal::{
     Audit, AuditCause, AuditKind, AuditWriter, GrantId, RecordTag, SubjectTag, field_bitmap,
 };
-use mz_policy::{Decision, GrantsIndex, Now, decide};
+use mz_policy::{Asks, Decision, GrantsIndex, Now, decide};
 use mz_seal::timestamp_text;
 use rustc_hash::FxHashMap;
 use serde_json::{Map, Value as Json, json};
@@ -60,6 +60,7 @@ pub struct Assembler<'a> {
     pub keys: &'a VaultKeys,
     pub ingest: &'a mut Ingest,
     pub grants: &'a GrantsIndex,
+    pub asks: &'a Asks,
 }
 
 /// One stored record that may be shown.
@@ -247,14 +248,27 @@ impl Assembler<'_> {
         if self.keys.subject.tag(&id) != row.subject || event.meta.withdrawn {
             return Err("BUNDLE_FACT_UNUSABLE");
         }
-        let permit = match decide(agreement, section, &event, row.subject, self.grants, now) {
+        let ask = self.asks.section(section);
+        let permit = match decide(
+            agreement,
+            section,
+            &event,
+            row.subject,
+            ask,
+            self.grants,
+            now,
+        ) {
             Decision::Permit(permit) => permit,
             Decision::OutOfScope => return Ok(None),
             Decision::Denied(denial) => return Err(denial.rule.code()),
         };
         if pseudonym.is_none() {
             let (consumer, purpose) = (&agreement.consumer, &agreement.purpose);
-            *pseudonym = Some(self.keys.pseudonym.pseudonym(consumer, purpose, &id).hex());
+            let known_as = self
+                .keys
+                .pseudonym
+                .pseudonym(consumer, purpose, row.subject);
+            *pseudonym = Some(known_as.hex());
         }
         let mut answers = Map::new();
         for answer in &section.answers {

@@ -1,7 +1,6 @@
 //! The evidence bundle (证明材料包): its shape, how it is put together, signed and checked.
 
 pub mod assemble;
-pub mod canonical;
 pub mod fields;
 mod model;
 pub mod sign;

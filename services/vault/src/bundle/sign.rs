@@ -6,8 +6,8 @@ use mz_seal::{SignError, Signer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::canonical::{CanonicalError, canonical};
 use super::model::{Bundle, SignatureEntry};
+use mz_journal::canonical::{CanonicalError, canonical};
 
 /// First line of the signed bytes: no other signature of the system starts so.
 pub const CONTEXT: &[u8] = b"mianzheng/bundle/v1\n";

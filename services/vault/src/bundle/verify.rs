@@ -10,11 +10,11 @@ use mz_seal::{ExpectDelivery, KeySource, VerifiedDelivery, Verifier, verify_sign
 use serde_json::{Map, Value as Json, json};
 
 use super::assemble::outcome_entry;
-use super::canonical::parse_strict;
 use super::fields;
 use super::model::{Bundle, FORMAT, FactEntry, FactState, RecordEntry};
 use super::sign::{digest_hex, hex, signed_bytes};
 use crate::limits::MAX_BUNDLE_BYTES;
+use mz_journal::canonical::parse_strict;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -133,7 +133,8 @@ impl Slot {
         }
         if let Some(case) = ask.case {
             let held = self.grants.get(ask.subject, case);
-            if held.is_none_or(|held| held.agreement as usize != item.agreement_ix) {
+            let ours = self.asks.agreement(item.agreement_ix);
+            if !held.is_some_and(|held| ours.is_some_and(|ask| held.answers(ask))) {
                 return Err(Refusal::CaseUnknown);
             }
         }
@@ -155,9 +156,10 @@ impl Slot {
     }
 
     pub(super) fn standing(&self, item: &ServiceItem, subject: SubjectTag, now: Now) -> Standing {
-        // A contract has far fewer agreements than u32::MAX.
-        self.grants
-            .standing(subject, item.agreement_ix as u32, now.ms)
+        match self.asks.agreement(item.agreement_ix) {
+            Some(ask) => self.grants.standing(subject, ask, now.ms),
+            None => Standing::Nothing,
+        }
     }
 
     /// The days of the case that this request opens; `None` when one is open, or none is needed.
@@ -195,6 +197,7 @@ impl Slot {
             kind: GrantKind::Case,
             subject: ask.subject,
             agreement: agreement.id.clone(),
+            datasets: Vec::new(),
             status: GrantStatus::Open,
             counter: 1,
             opened_ms: now_ms,
@@ -229,10 +232,11 @@ impl Slot {
         answers: &mut Answers,
     ) {
         let agreement = &self.shared.contract.agreements[item.agreement_ix];
+        let ours = self.asks.agreement(item.agreement_ix);
         let grant = self
             .grants
             .of(ask.subject)
-            .find(|held| held.agreement as usize == item.agreement_ix);
+            .find(|held| ours.is_some_and(|ask| held.answers(ask)));
         let grant = grant.map(|held| held.id);
         let mut audit = audit_of(&ask, now_ms, AuditKind::Denied, grant, &self.shared);
         // Who asked, not who would have been allowed to.

@@ -209,6 +209,7 @@ impl Slot {
             keys: &shared.keys,
             ingest: &mut self.ingest,
             grants: &self.grants,
+            asks: &self.asks,
         };
         let mut draft = assembler.assemble(item, &question, rows);
         let mut first = None;

@@ -22,7 +22,7 @@ use chrono::Utc;
 use mz_bus::{Polled, Reader, Record, TxProducer};
 use mz_contract::DatasetIx;
 use mz_journal::{Fetch, Grant, Record as _, topics};
-use mz_policy::GrantsIndex;
+use mz_policy::{Asks, GrantsIndex};
 use rustc_hash::FxHashMap;
 
 use crate::freshness::Completeness;
@@ -50,6 +50,7 @@ pub(crate) struct Slot {
     store: LaneStore,
     ingest: Ingest,
     grants: GrantsIndex,
+    asks: Asks,
     books: BTreeMap<u16, LaneBook>,
     /// Next offset of each source and lane whose predecessors are all in the store.
     reached: FxHashMap<(DatasetIx, u16), i64>,

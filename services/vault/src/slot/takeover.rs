@@ -8,7 +8,7 @@ use mz_bus::{BusError, Isolation, Polled, Position, Reader, Record, TxProducer, 
 use mz_contract::Contract;
 use mz_journal::topics::{self, SlotKind};
 use mz_journal::{Grant, Record as _, State};
-use mz_policy::{DEFAULT_GRANT_LIMIT, GrantsIndex};
+use mz_policy::{Asks, DEFAULT_GRANT_LIMIT, GrantsIndex};
 use rustc_hash::FxHashMap;
 
 use super::books::LaneBook;
@@ -63,6 +63,7 @@ impl Slot {
             heads,
             store,
             ingest: Ingest::new(Arc::clone(contract), Arc::clone(&shared.keys)),
+            asks: Asks::of(contract, &mut grants),
             grants,
             books,
             reached,

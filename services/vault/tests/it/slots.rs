@@ -303,6 +303,7 @@ fn the_grants_position_is_published_as_it_moves() {
         kind: mz_journal::GrantKind::Case,
         subject: mz_journal::SubjectTag([8; 16]),
         agreement: "police/talent-settlement".to_owned(),
+        datasets: Vec::new(),
         status: mz_journal::GrantStatus::Closed,
         counter: 2,
         opened_ms: 1,

@@ -26,6 +26,7 @@ pub(super) fn open(world: &World, side: &Side, one_in: u32) -> Result<u64, Bench
                     kind: GrantKind::Case,
                     subject: person.tag,
                     agreement: agreement.to_owned(),
+                    datasets: Vec::new(),
                     status: GrantStatus::Open,
                     counter: 1,
                     opened_ms: 1,

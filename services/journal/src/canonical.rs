@@ -1,19 +1,19 @@
-//! The bytes of a bundle that are signed: RFC 8785 (JCS) over the values a bundle may hold.
+//! The signed bytes of documents that people keep (evidence bundles, consent receipts): RFC 8785 (JCS).
 //!
-//! A bundle holds no fractional numbers, so of JCS only key order, integers and string escapes
-//! are needed; anything else is refused, on signing as on verifying.
+//! They hold no fractional numbers, so of JCS only key order, integers and string escapes are
+//! needed; anything else is refused, on signing as on verifying.
 
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Deepest nesting of a bundle.
+/// Deepest nesting of a document.
 pub const MAX_DEPTH: usize = 24;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CanonicalError {
-    #[error("a bundle holds whole numbers only, within ±(2^53 - 1)")]
+    #[error("a signed document holds whole numbers only, within ±(2^53 - 1)")]
     Number,
     #[error("nested deeper than {MAX_DEPTH}")]
     Depth,

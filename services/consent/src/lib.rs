@@ -1,0 +1,1 @@
+//! Grants: consents and cases, the revocation barrier, withdrawals with receipts, the contract in force.
