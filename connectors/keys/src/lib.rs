@@ -7,6 +7,7 @@
 //! - [`authority`]: the local certificate authority; any X.509 CA takes its place in production.
 //! - [`provision`]: makes what is missing in a keys directory and never overwrites.
 //! - [`approvals`]: a provider's signatures under the agreements that open its data.
+//! - [`evidence`]: the bytes a citizen's app signs, and their check.
 //! - [`rotate`]: a new seal key beside the old one; revocation by last accepted batch.
 //! - [`layout`]: where each file lives and which principals exist.
 //!
@@ -15,6 +16,7 @@
 pub mod approvals;
 pub mod authority;
 mod error;
+pub mod evidence;
 pub mod layout;
 pub mod provision;
 pub mod public;

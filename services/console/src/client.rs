@@ -7,15 +7,17 @@ use mz_bus::TlsFiles;
 use mz_contract::{IdFault, IdNumber};
 use mz_vault::bundle::{Bundle, BundleRequest};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use crate::api::problem::Problem;
+use crate::roles::{self, Route};
 use crate::tls::{TlsError, read};
 use crate::who_read::{Page, WhoReadRequest};
 
-/// Longest wait for an answer.
-const TIMEOUT: Duration = Duration::from_secs(40);
+/// Longest wait for an answer: longer than any service takes, so that it says itself what happened.
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest answer that is read, bytes.
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
 /// Pages that one who-read follows.
@@ -98,7 +100,7 @@ impl Client {
 
     /// The bundle, and its bytes as they came: keep those, they are what verifies.
     pub fn bundle(&self, request: &BundleRequest) -> Result<(Bundle, Vec<u8>), ClientError> {
-        let bytes = self.post("/v1/bundles", request)?;
+        let bytes = self.post(roles::BUNDLES.path, request)?;
         Ok((serde_json::from_slice(&bytes)?, bytes))
     }
 
@@ -119,7 +121,7 @@ impl Client {
                 cursor: cursor.take(),
                 limit: None,
             };
-            let page: Page = serde_json::from_slice(&self.post("/v1/who-read", &request)?)?;
+            let page: Page = serde_json::from_slice(&self.post(roles::WHO_READ.path, &request)?)?;
             cursor.clone_from(&page.cursor);
             let joined = match whole.take() {
                 None => page,
@@ -131,6 +133,15 @@ impl Client {
             whole = Some(joined);
         }
         Err(ClientError::Endless)
+    }
+
+    /// Any route by its path: what the typed calls are made of.
+    pub(crate) fn call<A: DeserializeOwned>(
+        &self,
+        route: &Route,
+        body: &impl Serialize,
+    ) -> Result<A, ClientError> {
+        Ok(serde_json::from_slice(&self.post(route.path, body)?)?)
     }
 
     fn post(&self, path: &str, body: &impl Serialize) -> Result<Vec<u8>, ClientError> {

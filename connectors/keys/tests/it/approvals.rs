@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 const DEPARTMENTS: [&str; 3] = ["hrss", "police", "realestate"];
 
-struct Signed {
+pub struct Signed {
     _dir: tempfile::TempDir,
-    keys: KeysDir,
-    contract: PathBuf,
+    pub keys: KeysDir,
+    pub contract: PathBuf,
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -30,7 +30,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn signed() -> Signed {
+pub fn signed() -> Signed {
     let dir = tempfile::tempdir().unwrap();
     let contract = dir.path().join("contract");
     copy(
