@@ -50,9 +50,9 @@ impl World {
             &root,
         );
         let keys = stack.keys();
-        let departments = ["hrss", "police", "realestate"];
+        let departments = departments(&root);
         mz_keys::provision(keys.root(), &root, &departments).unwrap();
-        for department in departments {
+        for department in &departments {
             mz_keys::sign_approvals(&root, department, &keys).unwrap();
         }
         let contract = Arc::new(Contract::load(&root, Mode::Signed).unwrap());
@@ -619,4 +619,14 @@ impl<'w> Gateway<'w> {
         let records = self.deliveries(facts);
         self.send(&records);
     }
+}
+
+/// All of the contract: keys and signatures for each.
+fn departments(root: &Path) -> Vec<String> {
+    let contract = Contract::load(root, Mode::Draft).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    contract
+        .departments
+        .into_iter()
+        .map(|department| department.id)
+        .collect()
 }
