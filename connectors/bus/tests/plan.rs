@@ -10,12 +10,12 @@ mod common;
 
 use common::{WAIT, bus};
 use mz_bus::admin::{Acl, Operation, Pattern, Resource, Topic};
-use mz_bus::plan::{self, Change, Mode, Outcome, PlanError, PlanOptions, desired};
+use mz_bus::plan::{self, Change, Desired, Mode, Outcome, PlanError, PlanOptions, desired};
 use mz_bus::tuning::TRANSACTION_TIMEOUT;
 use mz_bus::{Admin, BusError, BusOptions, Isolation, Position, Reader, TxError, TxProducer};
 use mz_contract::Contract;
 use mz_stack::testing;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 const SRC: &str = "src.hrss.insurance.status.v1";
@@ -83,7 +83,11 @@ fn nobody_is_granted_more_than_their_part() {
         let Some(department) = department else {
             continue;
         };
-        assert!(!acl.name.starts_with("bus."), "{acl}");
+        // Of the bus's own topics, adapters write receipts, and nobody reads anything.
+        let receipt = acl.name == "bus.receipts"
+            && acl.operation == Operation::Write
+            && acl.principal == format!("User:{}.adapter", department.id);
+        assert!(receipt || !acl.name.starts_with("bus."), "{acl}");
         if acl.resource == Resource::Topic && acl.operation == Operation::Read {
             let own = [
                 format!("to.{}.", department.id),
@@ -95,15 +99,87 @@ fn nobody_is_granted_more_than_their_part() {
             assert!(own.iter().any(|start| acl.name.starts_with(start)), "{acl}");
         }
     }
-    // One principal for each transactional id.
+    // One principal for each transactional id, but for consent, which can shut out a slot's owner.
+    let consents = rights(&wanted, "bus.consent");
+    for id in [
+        "mz-consent-0",
+        "mz-gw-0",
+        "mz-gw-2",
+        "mz-vault-0",
+        "mz-vault-2",
+    ] {
+        assert!(
+            consents.contains(&(Resource::TransactionalId, id, Operation::Write)),
+            "{id}"
+        );
+    }
     let mut owners = BTreeMap::new();
     for acl in &wanted.acls {
-        if acl.resource == Resource::TransactionalId {
+        if acl.resource == Resource::TransactionalId && acl.principal != "User:bus.consent" {
             let owner = owners.entry(&acl.name).or_insert(&acl.principal);
             assert_eq!(*owner, &acl.principal, "{}", acl.name);
         }
     }
     assert!(owners.keys().any(|id| *id == "mz-vault-2"));
+}
+
+/// What a principal may do, by name.
+fn rights<'a>(wanted: &'a Desired, principal: &str) -> BTreeSet<(Resource, &'a str, Operation)> {
+    let user = format!("User:{principal}");
+    let own = wanted.acls.iter().filter(|acl| acl.principal == user);
+    own.map(|acl| (acl.resource, acl.name.as_str(), acl.operation))
+        .collect()
+}
+
+#[test]
+fn consent_orders_and_shuts_out_but_delivers_nothing() {
+    let contract = contract();
+    let wanted = desired(&contract, &PlanOptions::default());
+    let topics: BTreeSet<(&str, Operation)> = rights(&wanted, "bus.consent")
+        .into_iter()
+        .filter(|(resource, _, _)| *resource == Resource::Topic)
+        .map(|(_, name, operation)| (name, operation))
+        .collect();
+    let expected = [
+        ("bus.audit", Operation::Read),
+        ("bus.audit", Operation::Write),
+        ("bus.contract", Operation::Read),
+        ("bus.contract", Operation::Write),
+        ("bus.grants", Operation::Read),
+        ("bus.grants", Operation::Write),
+        ("bus.orders", Operation::Write),
+        ("bus.receipts", Operation::Read),
+        ("bus.state", Operation::Read),
+        ("bus.state", Operation::Write),
+    ];
+    assert_eq!(topics, expected.into_iter().collect());
+    for slot in ["bus.gateway", "bus.vault"] {
+        let own = rights(&wanted, slot);
+        for topic in ["bus.orders", "bus.contract"] {
+            assert!(
+                own.contains(&(Resource::Topic, topic, Operation::Read)),
+                "{slot}"
+            );
+            assert!(
+                !own.contains(&(Resource::Topic, topic, Operation::Write)),
+                "{slot}"
+            );
+        }
+    }
+    // Who may say that something was deleted: adapters, and they alone.
+    let mut writers: Vec<&str> = wanted
+        .acls
+        .iter()
+        .filter(|acl| acl.name == "bus.receipts" && acl.operation == Operation::Write)
+        .map(|acl| acl.principal.as_str())
+        .collect();
+    writers.sort_unstable();
+    let adapters = contract.departments.iter();
+    let mut adapters: Vec<_> = adapters
+        .map(|it| format!("User:{}.adapter", it.id))
+        .collect();
+    adapters.sort_unstable();
+    assert_eq!(writers, adapters);
 }
 
 #[test]
@@ -128,6 +204,8 @@ fn topics_keep_what_the_contract_promises() {
             .any(|start| name.starts_with(start));
         let partitions = if name == "bus.slots" {
             3
+        } else if name == "bus.contract" {
+            1
         } else if lane_topic {
             lanes
         } else {
@@ -151,7 +229,15 @@ fn topics_keep_what_the_contract_promises() {
         }
     }
     assert_eq!(setting("bus.audit", "retention.ms").unwrap(), "-1");
-    assert_eq!(setting("bus.state", "cleanup.policy").unwrap(), "compact");
+    for name in ["bus.state", "bus.contract"] {
+        assert_eq!(setting(name, "cleanup.policy").unwrap(), "compact");
+        assert_eq!(setting(name, "retention.ms"), None, "{name}");
+    }
+    for (name, days) in [("bus.orders", 7), ("bus.receipts", 90)] {
+        assert_eq!(setting(name, "cleanup.policy").unwrap(), "delete");
+        let kept = (days * DAY).to_string();
+        assert_eq!(setting(name, "retention.ms").unwrap(), kept, "{name}");
+    }
     assert!(wanted.topics.contains_key(SRC) && wanted.topics.contains_key(TO));
 }
 

@@ -42,6 +42,10 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 /// Backfill requests and answers: long enough for a vault to come back, no longer.
 const BACKFILL_HOURS: u64 = 24;
 const QUARANTINE_DAYS: u64 = 30;
+/// Orders to gateway slots: longer than any slot stays down unnoticed; consent repeats what was missed.
+const ORDER_DAYS: u64 = 7;
+/// Receipts of withdrawals: as long as a delivery can live, so that one that is missing can be looked for.
+const RECEIPT_DAYS: u64 = 90;
 /// A withdrawn value has left the consumer's topic after this long, its tombstone after 30 days.
 const COMPACTION_LAG_HOURS: (u64, u64) = (12, 24);
 const TOMBSTONE_DAYS: u64 = 30;
@@ -52,6 +56,7 @@ const DELIVERY_MAX_DAYS: u64 = 90;
 const GATEWAY: &str = "bus.gateway";
 const VAULT: &str = "bus.vault";
 const CONSOLE: &str = "bus.console";
+const CONSENT: &str = "bus.consent";
 const AUDITOR: &str = "bus.auditor";
 /// Under this id the console records that it read the log.
 pub const CONSOLE_TRANSACTIONAL_ID: &str = "mz-console-0";
@@ -111,6 +116,12 @@ fn desired_topics(contract: &Contract, options: &PlanOptions) -> BTreeMap<String
         ("retention.bytes", "-1".to_owned()),
     ];
     add(topics::AUDIT.to_owned(), lanes, forever);
+    let orders = kept_for(ORDER_DAYS * DAY_MS, DAY_MS);
+    add(topics::ORDERS.to_owned(), lanes, orders);
+    let receipts = kept_for(RECEIPT_DAYS * DAY_MS, DAY_MS);
+    add(topics::RECEIPTS.to_owned(), lanes, receipts);
+    // Every version stays under its own digest: a decision names the digest it was made under.
+    add(topics::CONTRACT.to_owned(), 1, newest_only(24 * HOUR_MS));
     let slots = kept_for(DAY_MS, DAY_MS);
     add(topics::SLOTS.to_owned(), options.slots, slots);
     all
@@ -216,6 +227,7 @@ fn desired_acls(contract: &Contract, options: &PlanOptions) -> BTreeSet<Acl> {
     gateway(&mut rules, contract, options);
     vault(&mut rules, contract, options);
     console(&mut rules, contract);
+    consent(&mut rules, options);
     rules.topic(AUDITOR, topics::AUDIT, READ);
     rules.group(AUDITOR, reader_group(AUDITOR));
     rules.0
@@ -251,6 +263,8 @@ fn adapter(rules: &mut Rules, contract: &Contract, department: &str) {
         // For a stock client of the department's own developers.
         rules.group(&principal, consumer_group(agreement));
     }
+    // Signed receipts of withdrawals. It can't read the topic: others' receipts are not its business.
+    rules.topic(&principal, topics::RECEIPTS, WRITE);
     rules.group(&principal, reader_group(&principal));
 }
 
@@ -275,6 +289,8 @@ fn gateway(rules: &mut Rules, contract: &Contract, options: &PlanOptions) {
     rules.topic(GATEWAY, topics::FETCH, WRITE);
     rules.topic(GATEWAY, topics::FACTS, READ);
     rules.topic(GATEWAY, topics::AUDIT, WRITE);
+    rules.topic(GATEWAY, topics::ORDERS, READ);
+    rules.topic(GATEWAY, topics::CONTRACT, READ);
     slots(rules, GATEWAY, SlotKind::Gateway, options);
 }
 
@@ -292,6 +308,9 @@ fn vault(rules: &mut Rules, contract: &Contract, options: &PlanOptions) {
     rules.topic(VAULT, topics::FACTS, WRITE);
     // Its HTTP side answers auditors who read what: from the log itself.
     rules.topic(VAULT, topics::AUDIT, BOTH);
+    // An order to erase a person is the vault's: it destroys the key.
+    rules.topic(VAULT, topics::ORDERS, READ);
+    rules.topic(VAULT, topics::CONTRACT, READ);
     slots(rules, VAULT, SlotKind::Vault, options);
 }
 
@@ -312,4 +331,25 @@ fn console(rules: &mut Rules, contract: &Contract) {
     }
     rules.group(CONSOLE, reader_group(CONSOLE));
     rules.producer(CONSOLE, CONSOLE_TRANSACTIONAL_ID);
+}
+
+fn consent(rules: &mut Rules, options: &PlanOptions) {
+    // Grants that gateway and vault opened, positions for the barrier, who was sent what.
+    for topic in [topics::GRANTS, topics::STATE, topics::AUDIT] {
+        rules.topic(CONSENT, topic, BOTH);
+    }
+    // Read: a version that is put in force is read back as a slot would read it.
+    rules.topic(CONSENT, topics::CONTRACT, BOTH);
+    rules.topic(CONSENT, topics::ORDERS, WRITE);
+    rules.topic(CONSENT, topics::RECEIPTS, READ);
+    rules.group(CONSENT, reader_group(CONSENT));
+    rules.producer(CONSENT, &SlotKind::Consent.transactional_id(0));
+    // A revocation must hold although a slot's owner is frozen. Whoever initialises the slot's own
+    // transactional id shuts that owner out: what it then wakes up with can't be committed. Nothing of
+    // the slot's topics comes with it: consent writes no delivery and reads no source.
+    for kind in [SlotKind::Gateway, SlotKind::Vault] {
+        for slot in 0..options.slots {
+            rules.producer(CONSENT, &kind.transactional_id(slot));
+        }
+    }
 }
