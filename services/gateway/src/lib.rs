@@ -35,3 +35,4 @@ pub use sequence::{MAX_MISSING_RANGES, Sequence, Step};
 pub use service::{Handle, Service};
 pub use slot::run_slot;
 pub use stats::{Counts, Stats};
+pub use takeover::load_grants;
