@@ -34,7 +34,9 @@ CREATE TABLE grants (
     settled     boolean  NOT NULL DEFAULT false
 );
 CREATE INDEX grants_subject ON grants (subject);
+CREATE INDEX grants_agreement ON grants (agreement, id);
 CREATE INDEX grants_ending ON grants (expires_ms) WHERE NOT settled;
+CREATE INDEX grants_ended ON grants (closed_ms) WHERE NOT settled AND status = 2;
 
 -- What was done to a grant, by whom and why.
 CREATE TABLE history (
@@ -49,6 +51,16 @@ CREATE TABLE history (
     evidence    jsonb
 );
 CREATE INDEX history_grant ON history (grant_id, id);
+
+-- What an erasure found and did; the numbers are filled in as they become known.
+CREATE TABLE erasure (
+    order_id      bytea    PRIMARY KEY CHECK (octet_length(order_id) = 16),
+    lane          integer  NOT NULL,
+    subject       bytea    NOT NULL,
+    at_ms         bigint   NOT NULL,
+    destroyed     text,
+    destroyed_ms  bigint
+);
 
 -- Answers to requests that were carried out: the same request again gets the same answer.
 CREATE TABLE request (
@@ -80,8 +92,7 @@ CREATE TABLE position (
     PRIMARY KEY (topic, lane)
 );
 
--- Numbers of the gateways' audit entries that were read, per lane: what is derived is derived from
--- everything below.
+-- Who holds which version of which record, as the audit log says. Answers go with their dataset.
 CREATE TABLE holding (
     lane        integer  NOT NULL,
     agreement   text     NOT NULL,
