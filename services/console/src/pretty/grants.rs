@@ -4,7 +4,7 @@ use mz_consent::model::{
     Because, BecauseSection, Changed, Enforcement, EnforcementState, Erased, Given, GrantView,
     InForceView, Listed, Opened, VersionEntry, WithdrawalView, Withdrawals,
 };
-use mz_consent::record::{Covered, Receipt};
+use mz_consent::record::{ConsentRecord, Covered, Receipt};
 use mz_contract::{Lang, Reasons};
 
 use super::{line, pick};
@@ -17,10 +17,14 @@ pub fn given(given: &Given, lang: Lang) -> String {
     out
 }
 
-/// A receipt: who gets what, until when, and how to take it back.
+/// What a receipt says.
 pub fn receipt(receipt: &Receipt, lang: Lang) -> String {
+    record(&receipt.consent, lang)
+}
+
+/// A consent: who gets what, until when, and how to take it back.
+pub fn record(consent: &ConsentRecord, lang: Lang) -> String {
     let mut out = String::new();
-    let consent = &receipt.consent;
     let both = |text: &mz_consent::record::Text| pick_text(lang, &text.zh, &text.en).to_owned();
     line(
         &mut out,
@@ -173,6 +177,13 @@ fn enforcement(out: &mut String, it: &Enforcement, lang: Lang) {
         text = format!("{text} · {label} {}", it.fenced.join(", "));
     }
     line(out, &text);
+}
+
+/// Whether a change holds everywhere.
+pub fn enforced(it: &Enforcement, lang: Lang) -> String {
+    let mut out = String::new();
+    enforcement(&mut out, it, lang);
+    out
 }
 
 /// A barrier over all lanes, in one line where it holds.
@@ -386,7 +397,7 @@ fn because_section(out: &mut String, it: &BecauseSection, reasons: &Reasons, lan
     line(
         out,
         &format!(
-            "\u{25A0} {} ({}) · {flows}: {} ({})",
+            "■ {} ({}) · {flows}: {} ({})",
             pick_text(lang, &it.title_zh, &it.title_en),
             it.dataset,
             pick_text(lang, &it.rule_zh, &it.rule_en),
