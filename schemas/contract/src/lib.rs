@@ -22,6 +22,7 @@ mod avro;
 pub mod expr;
 mod id_number;
 mod value;
+pub mod words;
 
 // The whole.
 pub mod approval;

@@ -119,9 +119,10 @@ CREATE TABLE holding_p7 PARTITION OF holding FOR VALUES WITH (MODULUS 8, REMAIND
 CREATE TABLE due (
     id          bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     due_ms      bigint   NOT NULL,
-    -- What: one grant's deliveries, one agreement's, or one person's.
+    -- What: one grant's deliveries, one agreement's (of one dataset), or one person's.
     grant_id    bytea,
     agreement   text,
+    dataset     text,
     lane        integer,
     subject     bytea,
     reason      text     NOT NULL,

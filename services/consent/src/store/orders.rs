@@ -1,7 +1,8 @@
 //! Withdrawals that are due, the orders that they became, and what came of those.
 
 use mz_journal::{
-    GrantId, Order, OrderAction, OrderCondition, OrderId, Receipt, Record as _, RecordTag, SubjectTag,
+    GrantId, Order, OrderAction, OrderCondition, OrderId, Receipt, Record as _, RecordTag,
+    SubjectTag,
 };
 use sqlx::postgres::PgRow;
 use sqlx::{QueryBuilder, Row};
@@ -14,8 +15,8 @@ use crate::limits::MAX_ORDERS_PER_STEP;
 pub enum Scope {
     /// What was delivered about one grant's person under its agreement (and its datasets).
     Grant(GrantId),
-    /// Everything of one agreement.
-    Agreement(String),
+    /// Everything of one agreement and dataset.
+    Agreement { id: String, dataset: String },
     /// Everything about one person.
     Subject { lane: u16, subject: SubjectTag },
 }
@@ -121,20 +122,24 @@ impl Step {
         condition: OrderCondition,
         occasion: &[u8],
     ) -> Result<(), StoreError> {
-        let (grant, agreement, lane, subject) = match scope {
-            Scope::Grant(grant) => (Some(grant.0.to_vec()), None, None, None),
-            Scope::Agreement(id) => (None, Some(id.as_str()), None, None),
+        let (mut grant, mut reading, mut person) = (None, (None, None), (None, None));
+        match scope {
+            Scope::Grant(id) => grant = Some(id.0.to_vec()),
+            Scope::Agreement { id, dataset } => reading = (Some(id), Some(dataset)),
             Scope::Subject { lane, subject } => {
-                (None, None, Some(i32::from(*lane)), Some(subject.0.to_vec()))
+                person = (Some(i32::from(*lane)), Some(subject.0.to_vec()));
             }
-        };
+        }
+        let ((agreement, dataset), (lane, subject)) = (reading, person);
         sqlx::query(
-            "INSERT INTO due (due_ms, grant_id, agreement, lane, subject, reason, condition, occasion)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO due
+               (due_ms, grant_id, agreement, dataset, lane, subject, reason, condition, occasion)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(due_ms)
         .bind(grant)
         .bind(agreement)
+        .bind(dataset)
         .bind(lane)
         .bind(subject)
         .bind(reason)
@@ -169,9 +174,11 @@ impl Step {
                     query.push(")");
                 }
             }
-            Scope::Agreement(id) => {
+            Scope::Agreement { id, dataset } => {
                 query.push("WHERE h.agreement = ");
                 query.push_bind(id.clone());
+                query.push(" AND h.dataset = ");
+                query.push_bind(dataset.clone());
             }
             Scope::Subject { lane, subject } => {
                 query.push("WHERE h.lane = ");
@@ -349,11 +356,12 @@ impl Store {
             .map(|row| {
                 let grant: Option<Vec<u8>> = row.try_get("grant_id")?;
                 let agreement: Option<String> = row.try_get("agreement")?;
+                let dataset: Option<String> = row.try_get("dataset")?;
                 let lane: Option<i32> = row.try_get("lane")?;
                 let subject: Option<Vec<u8>> = row.try_get("subject")?;
-                let scope = match (grant, agreement, lane.zip(subject)) {
+                let scope = match (grant, agreement.zip(dataset), lane.zip(subject)) {
                     (Some(grant), _, _) => Scope::Grant(GrantId(tag(&grant, "grant_id")?)),
-                    (_, Some(id), _) => Scope::Agreement(id),
+                    (_, Some((id, dataset)), _) => Scope::Agreement { id, dataset },
                     (_, _, Some((lane, subject))) => Scope::Subject {
                         lane: lane_of(lane)?,
                         subject: SubjectTag(tag(&subject, "subject")?),
@@ -439,6 +447,18 @@ impl Store {
             count(row.try_get("every")?, "every")?,
             count(row.try_get("open")?, "open")?,
         ))
+    }
+
+    /// How many records a consumer holds of a dataset.
+    pub async fn held_of(&self, agreement: &str, dataset: &str) -> Result<u64, StoreError> {
+        let records: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM holding WHERE agreement = $1 AND dataset = $2",
+        )
+        .bind(agreement)
+        .bind(dataset)
+        .fetch_one(&self.pool)
+        .await?;
+        count(records, "holding")
     }
 
     /// What a consumer holds about a person: per dataset, how many records and the newest time.
