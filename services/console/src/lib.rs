@@ -30,7 +30,7 @@ mod tls;
 pub mod who_read;
 
 pub use api::problem::Problem;
-pub use client::{Client, ClientError, read_id};
+pub use client::{Client, ClientError, read_id, read_ids};
 pub use options::{ConsentOptions, Options, VaultOptions};
 pub use principal::{Principal, PrincipalError};
 pub use server::Server;

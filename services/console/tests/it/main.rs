@@ -4,4 +4,5 @@
 
 mod codes;
 mod http;
+mod roles;
 mod sheet;

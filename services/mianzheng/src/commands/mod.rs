@@ -6,6 +6,7 @@ mod bench;
 pub mod connect;
 mod contract;
 mod evidence;
+mod grants;
 mod install;
 mod read;
 mod serve;
@@ -34,6 +35,12 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Bundle(args) => evidence::bundle(dir, args),
         Command::Verify(args) => evidence::verify(dir, args),
         Command::WhoRead(args) => evidence::who_read(dir, args),
+        Command::Consent(command) => grants::consent(dir, command),
+        Command::Case(command) => grants::case(dir, command),
+        Command::Agreement(command) => grants::agreement(dir, command),
+        Command::Why(args) => grants::why(dir, args),
+        Command::Withdrawals(args) => grants::withdrawals(dir, args),
+        Command::Subject(command) => grants::subject(dir, command),
         Command::Bench(command) => bench::run(dir, command),
     }
 }
