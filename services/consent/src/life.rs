@@ -4,6 +4,7 @@
 //! behind them is enforced and everything that was delivered before it is known from the audit log, so
 //! that nothing is forgotten.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -73,21 +74,22 @@ fn is_known(
     due: &DueRow,
     known: &mut FxHashMap<i64, Vec<(u16, i64)>>,
 ) -> Result<bool, ConsentError> {
-    if !known.contains_key(&due.id) {
-        let Some(lanes) = shared.runtime.block_on(enforced(shared, &due.scope))? else {
-            return Ok(false);
-        };
-        let mut ends = Vec::new();
-        for lane in lanes {
-            let (_, high) = asker.watermarks(topics::AUDIT, i32::from(lane))?;
-            ends.push((lane, high));
+    let ends = match known.entry(due.id) {
+        Entry::Occupied(held) => held.into_mut(),
+        Entry::Vacant(free) => {
+            let Some(lanes) = shared.runtime.block_on(enforced(shared, &due.scope))? else {
+                return Ok(false);
+            };
+            let mut ends = Vec::new();
+            for lane in lanes {
+                let (_, high) = asker.watermarks(topics::AUDIT, i32::from(lane))?;
+                ends.push((lane, high));
+            }
+            free.insert(ends)
         }
-        known.insert(due.id, ends);
-    }
-    Ok(known.get(&due.id).is_some_and(|ends| {
-        ends.iter().all(|(lane, end)| {
-            shared.audit_reached[usize::from(*lane)].load(Ordering::Acquire) >= *end
-        })
+    };
+    Ok(ends.iter().all(|(lane, end)| {
+        shared.audit_reached[usize::from(*lane)].load(Ordering::Acquire) >= *end
     }))
 }
 

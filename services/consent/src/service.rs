@@ -86,7 +86,7 @@ impl Service {
         service.spawn("mz-consent-audit", |shared, stop| {
             holders::follow(shared, stop)
         })?;
-        service.spawn("mz-consent-life", |shared, stop| life::run(shared, stop))?;
+        service.spawn("mz-consent-life", life::run)?;
         service.spawn("mz-consent-fence", fences_of(asked))?;
         Ok(service)
     }

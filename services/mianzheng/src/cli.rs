@@ -375,6 +375,17 @@ pub enum BenchCommand {
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         one_in: Option<u32>,
     },
+    /// How long a new owner takes to load the grants, and what a decision with them costs
+    Grants {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// Grants that are published and loaded; about 220 bytes of disk each while it runs
+        #[arg(long, default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(1_000..=200_000_000))]
+        grants: u64,
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=1024))]
+        lanes: u16,
+    },
     /// From publishing to the row in a department's table, at a fixed rate
     Adapter {
         /// Print one JSON object

@@ -40,8 +40,6 @@ pub const SLOTS: u32 = 2;
 /// Longest that a test waits for something to come true.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-const DEPARTMENTS: [&str; 3] = ["hrss", "police", "realestate"];
-
 /// One test's installation.
 pub struct TestBus {
     pub contract: Arc<Contract>,
@@ -81,9 +79,10 @@ impl TestBus {
         .unwrap();
         change(&root);
         let keys = KeysDir::new(dir.path().join("keys"));
-        mz_keys::provision(keys.root(), &root, &DEPARTMENTS).expect("keys");
+        let departments = departments(&root);
+        mz_keys::provision(keys.root(), &root, &departments).expect("keys");
         rekey(&root, &keys);
-        for department in DEPARTMENTS {
+        for department in &departments {
             mz_keys::sign_approvals(&root, department, &keys).expect("approvals");
         }
         let contract = match Contract::load(&root, Mode::Signed) {
@@ -488,4 +487,14 @@ fn copy(from: &Path, to: &Path, contract_only: bool) {
             fs::copy(&path, to.join(&name)).unwrap();
         }
     }
+}
+
+/// All of the contract: keys and signatures for each.
+fn departments(root: &Path) -> Vec<String> {
+    let contract = Contract::load(root, Mode::Draft).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    contract
+        .departments
+        .into_iter()
+        .map(|department| department.id)
+        .collect()
 }

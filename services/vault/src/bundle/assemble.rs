@@ -259,7 +259,7 @@ impl Assembler<'_> {
             now,
         ) {
             Decision::Permit(permit) => permit,
-            Decision::OutOfScope => return Ok(None),
+            Decision::OutOfScope(_) => return Ok(None),
             Decision::Denied(denial) => return Err(denial.rule.code()),
         };
         if pseudonym.is_none() {
