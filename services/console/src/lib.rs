@@ -14,7 +14,6 @@
 mod api;
 mod client;
 mod consent_client;
-pub mod face;
 pub mod limits;
 mod options;
 pub mod pretty;

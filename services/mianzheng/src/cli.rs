@@ -188,6 +188,9 @@ pub enum ContractCommand {
 
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
+    /// Contract root that is about to be put in force, instead of the installation's
+    #[arg(long)]
+    pub contract: Option<PathBuf>,
     /// Change nothing; exit 5 when cluster or database differ from the contract
     #[arg(long)]
     pub check: bool,

@@ -4,7 +4,6 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::face::Handle;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -12,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
 use axum::{Extension, Json, Router};
 use mz_consent::model::{AgreementActKind, ChangeKind};
-use mz_consent::{Caller, Refusal, RefusalKind};
+use mz_consent::{Caller, Handle, Refusal, RefusalKind};
 use mz_contract::Contract;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use mz_bus::plan::{self, PlanOptions};
-use mz_console::face::store as consent;
+use mz_consent::store as consent;
 use mz_contract::{Contract, Mode};
 
 use crate::cli::ApplyArgs;
@@ -16,7 +16,10 @@ use crate::say_line;
 
 pub fn run(dir: &Path, args: &ApplyArgs) -> Outcome {
     let instance = Instance::open(dir)?;
-    let contract = instance.contract(Mode::Signed)?;
+    let contract = match &args.contract {
+        Some(root) => Contract::load(root, Mode::Signed)?,
+        None => instance.contract(Mode::Signed)?,
+    };
     let bus = instance.bus("bus.admin")?;
     let options = PlanOptions {
         slots: instance.settings.slots,

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use mz_console::face as consent;
 use mz_contract::{Contract, Mode};
 use mz_keys::KeysDir;
 use mz_vault::store::{Database, SCHEMA};
@@ -141,13 +140,15 @@ pub fn consent(dir: &Path, args: &ConsentServeArgs) -> Outcome {
         None => start.instance.choose_consent_address()?,
     };
     let root = start.instance.contract_root();
-    let keys = consent::ConsentKeys::load(&start.keys, &root).map_err(key_failure)?;
-    let database =
-        consent::store::Database::new(&start.instance.database_url()?, consent::store::SCHEMA)
-            .map_err(|error| Failure::chain(exit::FAILED, &error))?;
+    let keys = mz_consent::ConsentKeys::load(&start.keys, &root).map_err(key_failure)?;
+    let database = mz_consent::store::Database::new(
+        &start.instance.database_url()?,
+        mz_consent::store::SCHEMA,
+    )
+    .map_err(|error| Failure::chain(exit::FAILED, &error))?;
     // Read again rather than kept from loading: these are the bytes that are put in force.
     let files = Contract::files(&root)?;
-    let mut consent = consent::Options::new(
+    let mut consent = mz_consent::Options::new(
         start.instance.bus("bus.consent")?,
         Arc::clone(&start.contract),
         files,

@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::Context;
 use mz_consent::model::{
     About, AskEnforcement, Change, ChangeKind, Evidence, Give, Listed, OpenCase, Representation,
-    RepresentationKind,
 };
 use mz_console::pretty::grants as pretty;
 use mz_console::receipt;
@@ -131,9 +130,9 @@ fn representation(args: &GiveArgs) -> Result<Option<Representation>, Failure> {
     let id = mz_console::read_id(&prompt).map_err(|error| failure(error, None))?;
     Ok(Some(Representation {
         kind: match kind {
-            RepresentationArg::Guardian => RepresentationKind::Guardian,
-            RepresentationArg::Heir => RepresentationKind::Heir,
-            RepresentationArg::Agent => RepresentationKind::Agent,
+            RepresentationArg::Guardian => "guardian".to_owned(),
+            RepresentationArg::Heir => "heir".to_owned(),
+            RepresentationArg::Agent => "agent".to_owned(),
         },
         id: id.as_str().to_owned(),
         document: document.clone(),
