@@ -16,6 +16,8 @@ pub struct Entry {
     pub writer: AuditWriter,
     pub lane: u16,
     pub number: u64,
+    /// Where it lies in `bus.audit`, partition `lane`.
+    pub offset: i64,
     pub at_ms: i64,
     pub kind: AuditKind,
     pub cause: AuditCause,
@@ -77,7 +79,7 @@ impl Log {
                 .entry((writer, lane))
                 .or_insert_with(|| Chain::new(writer, lane));
             match chain.check(&record.key, bytes) {
-                Ok(audit) => log.entries.push(entry(&audit)),
+                Ok(audit) => log.entries.push(entry(&audit, record.offset)),
                 Err(broken) => log.breaks.push(format!("{}: {broken}", writer.name())),
             }
         })?;
@@ -100,11 +102,12 @@ impl Log {
     }
 }
 
-fn entry(audit: &Audit<'_>) -> Entry {
+fn entry(audit: &Audit<'_>, offset: i64) -> Entry {
     Entry {
         writer: audit.writer,
         lane: audit.lane,
         number: audit.number,
+        offset,
         at_ms: audit.at_ms,
         kind: audit.kind,
         cause: audit.cause,
@@ -180,7 +183,9 @@ pub fn chains(bus: &BusOptions, lanes: u16, log: &Log) -> Result<Check, BusError
         let writer = AUDIT_WRITERS.into_iter().find(|writer| {
             matches!(
                 (*kind, writer),
-                ("gw", AuditWriter::Gateway) | ("vault", AuditWriter::Vault)
+                ("gw", AuditWriter::Gateway)
+                    | ("vault", AuditWriter::Vault)
+                    | ("consent", AuditWriter::Consent)
             )
         });
         let Some(writer) = writer else { continue };
@@ -201,6 +206,8 @@ pub fn deliveries(bus: &BusOptions, contract: &Contract, log: &Log) -> Result<Ch
     let mut check = Check::new("deliveries = audit");
     let mut audited: HashMap<(u16, u64), &Entry> = log
         .of(AuditKind::Delivered)
+        // A withdrawal that the bus ordered is a record of the topic too.
+        .chain(log.of(AuditKind::Withdrawn))
         .map(|entry| ((entry.lane, entry.number), entry))
         .collect();
     let total = audited.len();
@@ -426,7 +433,7 @@ pub fn kinds(
 }
 
 /// Records on consumer topics that readers of uncommitted data see and others don't.
-fn exposed(bus: &BusOptions, contract: &Contract) -> Result<u64, BusError> {
+pub fn exposed(bus: &BusOptions, contract: &Contract) -> Result<u64, BusError> {
     let mut exposed = 0;
     for topic in outputs(contract) {
         let count = |isolation| -> Result<u64, BusError> {
