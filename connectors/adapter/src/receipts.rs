@@ -24,29 +24,27 @@ pub(crate) struct Backlog {
     pub frozen: u64,
 }
 
+/// One statement each, outside the owner's lock: what they do is true whoever does it, and a frozen
+/// adapter must not hold that lock.
 impl Store {
     /// Deletes frozen records whose time has come and that no hold covers; how many.
     pub async fn release(&mut self) -> Result<u64, Error> {
-        let (mut transaction, _) = self.begin().await?;
         let released: i64 =
-            limited(sqlx::query_scalar(RELEASE).fetch_one(&mut *transaction)).await?;
-        limited(transaction.commit()).await?;
+            limited(sqlx::query_scalar(RELEASE).fetch_one(self.connection())).await?;
         Ok(released.unsigned_abs())
     }
 
     /// Receipts that were not acknowledged yet, oldest first, without signature.
     pub async fn unsent(&mut self, agreement: &str) -> Result<Vec<Receipt>, Error> {
-        let (mut transaction, _) = self.begin().await?;
         let rows = limited(
             sqlx::query(
                 "SELECT order_id, topic, lane, sequence, mz_person || mz_record, action, at \
                  FROM mz_receipts WHERE sent_at IS NULL ORDER BY at LIMIT $1",
             )
             .bind(MAX_RECEIPTS)
-            .fetch_all(&mut *transaction),
+            .fetch_all(self.connection()),
         )
         .await?;
-        limited(transaction.commit()).await?;
         rows.iter()
             .map(|row| receipt(row, agreement))
             .collect::<Result<_, _>>()
@@ -55,7 +53,6 @@ impl Store {
 
     /// The bus has them.
     pub async fn sent(&mut self, receipts: &[Receipt]) -> Result<(), Error> {
-        let (mut transaction, _) = self.begin().await?;
         let all = |get: fn(&Receipt) -> Vec<u8>| receipts.iter().map(get).collect::<Vec<_>>();
         limited(
             sqlx::query(
@@ -68,23 +65,21 @@ impl Store {
             .bind(all(|receipt| receipt.order.as_bytes().to_vec()))
             .bind(all(|receipt| receipt.key.to_vec()))
             .bind(receipts.iter().map(|r| r.action.name()).collect::<Vec<_>>())
-            .execute(&mut *transaction),
+            .execute(self.connection()),
         )
-        .await?;
-        limited(transaction.commit()).await
+        .await
+        .map(drop)
     }
 
     pub async fn backlog(&mut self) -> Result<Backlog, Error> {
-        let (mut transaction, _) = self.begin().await?;
         let row = limited(
             sqlx::query(
                 "SELECT (SELECT count(*) FROM mz_receipts WHERE sent_at IS NULL), \
                         (SELECT count(record) FROM mz_frozen)",
             )
-            .fetch_one(&mut *transaction),
+            .fetch_one(self.connection()),
         )
         .await?;
-        limited(transaction.commit()).await?;
         let count = |at: usize| row.try_get::<i64, _>(at).map(i64::unsigned_abs);
         Ok(Backlog {
             unsent: count(0).map_err(Error::Database)?,
