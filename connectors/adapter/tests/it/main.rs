@@ -7,5 +7,6 @@
 
 mod common;
 mod crashes;
+mod page;
 mod tables;
 mod withdrawals;

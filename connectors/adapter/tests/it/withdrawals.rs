@@ -1,6 +1,7 @@
 //! Withdrawals by the bus: carried out by their place in the lane, under legal holds, with receipts;
 //! forged and replayed ones refused by code.
 
+use std::slice::from_ref;
 use std::sync::atomic::AtomicBool;
 
 use crate::common::{APPROVAL, Fact, Outgoing, World, encoded};
@@ -75,7 +76,7 @@ fn a_withdrawn_record_goes_with_a_receipt_and_a_new_grant_brings_it_back() {
         2
     );
     // A new grant: the same version again. It stays until it is withdrawn again.
-    gateway.deliver(&[fact.clone()]);
+    gateway.deliver(from_ref(&fact));
     assert_eq!(run(world.options("")).totals().stored, 1);
     assert_eq!(rows(&world), 2);
     gateway.withdraw(&[fact], 2);
@@ -93,9 +94,9 @@ fn place_in_the_lane_decides_within_one_batch() {
     let mut all = gateway.deliveries(&[fact.clone(), other.clone()]);
     all.push(gateway.withdrawal(&fact, 1));
     all.push(gateway.withdrawal(&other, 2));
-    all.extend(gateway.deliveries(&[fact.clone()]));
+    all.extend(gateway.deliveries(from_ref(&fact)));
     all.push(gateway.withdrawal(&fact, 3));
-    all.extend(gateway.deliveries(&[fact.clone()]));
+    all.extend(gateway.deliveries(from_ref(&fact)));
     gateway.send(&all);
     let summary = run(world.options(""));
     let totals = summary.totals();
@@ -153,8 +154,8 @@ fn a_marked_record_counts_as_gone() {
     let mut gateway = world.gateway();
     let options = || world.options("on_withdrawal: mark\n");
     let fact = Fact::insurance(1, 5);
-    gateway.deliver(&[fact.clone()]);
-    gateway.withdraw(&[fact.clone()], 1);
+    gateway.deliver(from_ref(&fact));
+    gateway.withdraw(from_ref(&fact), 1);
     assert_eq!(run(options()).endings.marked, 1);
     let marked = "SELECT mz_withdrawn_at IS NOT NULL FROM hrss_insurance_status_v1";
     assert!(world.ask::<bool>(marked));
@@ -245,7 +246,7 @@ fn frozen_by_rule_stays_until_it_is_released() {
     let mut gateway = world.gateway();
     let options = || world.options("on_withdrawal: freeze\n");
     let fact = Fact::insurance(1, 5);
-    gateway.deliver(&[fact.clone()]);
+    gateway.deliver(from_ref(&fact));
     gateway.withdraw(&[fact], 1);
     assert_eq!(run(options()).endings.frozen, 1);
     assert_eq!(run(options()).released, 0);
@@ -293,8 +294,8 @@ fn receipts_wait_until_they_can_be_signed_and_sent() {
     let world = World::new();
     let mut gateway = world.gateway();
     let fact = Fact::insurance(1, 5);
-    gateway.deliver(&[fact.clone()]);
-    gateway.withdraw(&[fact.clone()], 1);
+    gateway.deliver(from_ref(&fact));
+    gateway.withdraw(from_ref(&fact), 1);
     let mut options = world.options("");
     options.receipt_signer = None;
     let summary = run(options);
@@ -324,8 +325,8 @@ fn reading_again_ends_what_it_ended_before() {
     let world = World::new();
     let mut gateway = world.gateway();
     let fact = Fact::insurance(1, 5);
-    gateway.deliver(&[fact.clone()]);
-    gateway.withdraw(&[fact.clone()], 1);
+    gateway.deliver(from_ref(&fact));
+    gateway.withdraw(from_ref(&fact), 1);
     run(world.options(""));
     world.execute("UPDATE mz_positions SET next_offset = -1, last_sequence = 0");
     let summary = run(world.options(""));
@@ -417,7 +418,7 @@ fn forged_withdrawals_are_refused_by_code() {
     let mut gateway = world.gateway();
     for (at, (_, forge)) in cases.iter().enumerate() {
         let fact = Fact::insurance(at as u32 * 8, 5);
-        gateway.deliver(&[fact.clone()]);
+        gateway.deliver(from_ref(&fact));
         let mut out = gateway.withdrawal(&fact, at as u64);
         forge(&mut out, &world);
         gateway.send(&[out]);
@@ -428,7 +429,7 @@ fn forged_withdrawals_are_refused_by_code() {
     let [a, b, c] = [1001, 1009, 1002].map(|person| Fact::insurance(person, 5));
     gateway.deliver(&[a.clone(), b.clone(), c.clone()]);
     let approval = Fact::of(APPROVAL, 1001, 5, "TA-9");
-    gateway.deliver(&[approval.clone()]);
+    gateway.deliver(from_ref(&approval));
     let said = gateway.withdrawal(&approval, 900);
     for target in [&a, &b, &c] {
         let mut out = gateway.withdrawal(target, 901);
@@ -476,11 +477,11 @@ fn a_replayed_withdrawal_has_no_effect() {
     let world = World::new();
     let mut gateway = world.gateway();
     let fact = Fact::insurance(1, 5);
-    gateway.deliver(&[fact.clone()]);
+    gateway.deliver(from_ref(&fact));
     let old = gateway.withdrawal(&fact, 1);
-    gateway.send(std::slice::from_ref(&old));
+    gateway.send(from_ref(&old));
     run(world.options(""));
-    gateway.deliver(&[fact.clone()]);
+    gateway.deliver(from_ref(&fact));
     // As it was, delivery number and all; then under a new number; both in the batch of the delivery.
     let mut renumbered = old.clone();
     renumbered.delivery.sequence = gateway.number(&old.topic, old.lane);
