@@ -224,29 +224,6 @@ struct Loaded {
     in_force: Option<InForce>,
 }
 
-/// The grants of one slot's lanes, loaded as its next owner would load them, with every one of them in
-/// force already: what a takeover costs, without taking anything over.
-///
-/// # Errors
-/// As a takeover: the cluster, a grant that can't be read, more grants than the limit.
-pub fn load_grants(options: &Options, slot: u32, now: Now) -> Result<GrantsIndex, Error> {
-    let plan = Arc::new(Plan::new(Arc::clone(&options.contract), &options.keys));
-    let mut reader = Reader::open(&options.bus, Isolation::Committed)?;
-    let raw = Reader::open(&options.bus, Isolation::Uncommitted)?;
-    let lanes: Vec<Lane> = lanes_of(slot, options.slots, plan.contract.lanes)
-        .map(|lane| {
-            let mut lane = Lane::restore(lane, None, &plan);
-            // Moved back to the high watermark when that is known.
-            lane.grants_position = i64::MAX;
-            lane
-        })
-        .collect();
-    let grants = GrantsIndex::new(options.grant_limit);
-    let mut engine = Engine::new(options, plan, lanes, grants, now);
-    read_grants(&mut reader, &raw, &mut engine)?;
-    Ok(engine.grants)
-}
-
 /// All grants of the slot's lanes. What the last committed transaction had in force joins now; what
 /// came behind it comes into force with the first transaction, which asks for its facts. The newest
 /// contract counts wherever it lies: nothing is decided under an older one any more.

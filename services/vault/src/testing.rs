@@ -186,6 +186,17 @@ impl TestBus {
         all
     }
 
+    /// Everything in `bus.grants`, lane by lane, as it was written.
+    pub fn grants(&self) -> Vec<Grant> {
+        let mut all = Vec::new();
+        self.read(topics::GRANTS, |record| {
+            if record.key != Some(topics::IN_FORCE_KEY.as_slice()) {
+                all.push(Grant::decode(record.value.unwrap()).unwrap());
+            }
+        });
+        all
+    }
+
     /// All committed records of a lane topic.
     pub fn read(&self, topic: &str, mut each: impl FnMut(mz_bus::Record<'_>)) {
         let mut reader = Reader::open(&self.bus("bus.admin"), Isolation::Committed).unwrap();

@@ -128,7 +128,7 @@ fn measure(
     gateway.grant_limit = usize::MAX;
     let before = Usage::now(options.broker);
     let started = Instant::now();
-    let mut loaded = side_by_side(|slot| Ok(mz_gateway::load_grants(&gateway, slot, now)?))?;
+    let mut loaded = side_by_side(|slot| Ok(mz_gateway::load_grants(&gateway, slot)?))?;
     let load_seconds = started.elapsed().as_secs_f64();
     let used = Usage::now(options.broker).since(&before);
     let found: usize = loaded.iter().map(GrantsIndex::len).sum();
