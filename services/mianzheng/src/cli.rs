@@ -188,7 +188,8 @@ pub enum ContractCommand {
 
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// Contract root that is about to be put in force, instead of the installation's
+    /// Contract root that is about to be put in force, instead of the installation's; nobody's rights
+    /// are taken away yet
     #[arg(long)]
     pub contract: Option<PathBuf>,
     /// Change nothing; exit 5 when cluster or database differ from the contract

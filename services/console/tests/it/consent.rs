@@ -3,7 +3,10 @@
 //! when nobody is there.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -249,7 +252,8 @@ fn a_person_consents_keeps_a_receipt_and_revokes() {
     let revoked = portal.change(ChangeKind::Revoke, &change(grant, Some(&id), "r-9"));
     let revoked = revoked.unwrap();
     assert_eq!(revoked.grant.status, "closed");
-    assert_eq!(revoked.enforcement.state, EnforcementState::Enforced);
+    let held = &revoked.enforcement;
+    assert_eq!(held.state, EnforcementState::Enforced, "{held:?}");
     let late = portal.change(ChangeKind::Pause, &change(grant, Some(&id), "r-10"));
     assert_eq!(refusal(late), (409, "CONSENT_GRANT_CLOSED".to_owned()));
     let ask = AskEnforcement {
@@ -257,7 +261,7 @@ fn a_person_consents_keeps_a_receipt_and_revokes() {
         wait_ms: None,
     };
     let now = it.as_("bus.auditor").enforcement(&ask).unwrap();
-    assert_eq!(now.state, EnforcementState::Enforced);
+    assert_eq!(now.state, EnforcementState::Enforced, "{now:?}");
 
     // What the auditor and the counters see of it.
     let listed = it.as_("bus.auditor").grants(&asked(&id)).unwrap();
@@ -269,7 +273,63 @@ fn a_person_consents_keeps_a_receipt_and_revokes() {
     assert!(foreign.grants.is_empty() && foreign.history.is_empty());
     let shown = pretty::grants::listed(&listed, true, Lang::Zh);
     assert!(shown.contains("撤回"), "{shown}");
+    the_script_of_the_docs_agrees(&it, &given.receipt, &id, &other);
     it.stop();
+}
+
+/// A program that shares no code with ours, and anybody can read: docs/consent.md holds it. It needs
+/// Python with the package `cryptography`; where they are missing there is nothing to compare.
+fn the_script_of_the_docs_agrees(
+    it: &Consent,
+    receipt: &mz_consent::record::Receipt,
+    id: &IdNumber,
+    other: &IdNumber,
+) {
+    let python = |args: &[&std::ffi::OsStr], input: &str| {
+        let mut child = Command::new("python3")
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .ok()?;
+        child.stdin.take()?.write_all(input.as_bytes()).ok()?;
+        child.wait_with_output().ok()
+    };
+    let there = python(&["-c".as_ref(), "import cryptography".as_ref()], "");
+    if !there.is_some_and(|output| output.status.success()) {
+        eprintln!("no python3 with cryptography: the script of docs/consent.md was not run");
+        return;
+    }
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/consent.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, script) = page.split_once("```python\n").unwrap();
+    let (script, _) = script.split_once("```").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (program, file) = (
+        dir.path().join("verify.py"),
+        dir.path().join("receipt.json"),
+    );
+    std::fs::write(&program, script).unwrap();
+    let keys = it.bus.contract_root().join("bus.keys.yaml");
+    let run = |receipt: &str, input: &str| {
+        std::fs::write(&file, receipt).unwrap();
+        let args = [program.as_os_str(), file.as_os_str(), keys.as_os_str()];
+        let output = python(&args, input).unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    };
+    let kept = serde_json::to_string_pretty(receipt).unwrap();
+    for number in [id.as_str(), ""] {
+        let (valid, said) = run(&kept, number);
+        assert!(valid && said.starts_with("VALID: union"), "{said}");
+    }
+    let (valid, said) = run(&kept, other.as_str());
+    assert!(!valid && said.contains("another person"), "{said}");
+    let (valid, said) = run(&kept.replace("\"union\"", "\"police\""), "");
+    assert!(!valid && said.contains("does not cover"), "{said}");
+    let (valid, said) = run(&kept.replace("bus-consent-1", "bus-seal-1"), "");
+    assert!(!valid && said.contains("no such consent key"), "{said}");
 }
 
 #[test]
