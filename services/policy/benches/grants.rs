@@ -113,7 +113,7 @@ fn decisions(criterion: &mut Criterion) {
                 },
                 |subject| {
                     let made = decide(agreement, section, &event, subject, ask, &grants, now);
-                    assert!(matches!(made, Decision::OutOfScope));
+                    assert!(matches!(made, Decision::OutOfScope(_)));
                     black_box(made);
                 },
                 BatchSize::LargeInput,
