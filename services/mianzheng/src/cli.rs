@@ -206,7 +206,8 @@ pub struct DryRunArgs {
 
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// Contract root that is about to be put in force, instead of the installation's
+    /// Contract root that is about to be put in force, instead of the installation's; nobody's rights
+    /// are taken away yet
     #[arg(long)]
     pub contract: Option<PathBuf>,
     /// Change nothing; exit 5 when cluster or database differ from the contract
