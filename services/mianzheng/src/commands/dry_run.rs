@@ -99,8 +99,9 @@ fn difference(row: &Row) {
             say_line!("  {} -> {}: {count}", outcome(before), outcome(after));
         }
     }
+    let reasons = Reasons::built_in();
     for (code, count) in &row.denied_by {
-        let text = Reasons::built_in().text(code, lang());
+        let text = reasons.text(code, lang());
         say_line!("    {code} ({text}): {count}");
     }
     let line = |zh: &str, en: &str, what: String| say_line!("  {}: {what}", say(zh, en));
