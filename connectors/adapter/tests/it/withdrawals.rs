@@ -1,10 +1,12 @@
 //! Withdrawals by the bus: carried out by their place in the lane, under legal holds, with receipts.
 
 use std::slice::from_ref;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::common::{APPROVAL, Fact, World};
-use mz_adapter::{Options, Summary};
+use crate::common::{AGREEMENT, APPROVAL, Fact, World};
+use mz_adapter::{Inspected, Options, Summary};
+use mz_bus::{Position, read_to_end};
 use mz_journal::ReceiptAction;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -335,4 +337,41 @@ fn reading_again_ends_what_it_ended_before() {
     );
     assert_eq!(rows(&world), 0);
     assert_eq!(sent(&world), [(1, ReceiptAction::Deleted)]);
+}
+
+/// `mianzheng read` shows who withdrew, why, and up to which version.
+#[test]
+fn the_inspector_says_who_withdrew_and_why() {
+    let world = World::new();
+    let mut gateway = world.gateway();
+    let fact = Fact::insurance(1, 5);
+    gateway.deliver(&[fact.clone().withdrawn()]);
+    gateway.withdraw(from_ref(&fact), 9);
+    let target = mz_adapter::targets(&world.contract, &world.config(""))
+        .unwrap()
+        .into_iter()
+        .find(|target| target.name == fact.dataset)
+        .unwrap();
+    let mut inspector = mz_adapter::Inspector::new(Arc::clone(&world.contract), AGREEMENT.into());
+    let mut seen = Vec::new();
+    let bus = world.bus("police.adapter");
+    read_to_end(&bus, &target.topic, 1, Position::Beginning, |record| {
+        if let Inspected::Withdrawn {
+            reason,
+            version,
+            order,
+            ..
+        } = inspector.inspect(&target, &record)
+        {
+            seen.push((reason, version.counter, order.is_some()));
+        }
+    })
+    .unwrap();
+    assert_eq!(
+        seen,
+        [
+            ("WITHDRAWN_BY_SOURCE".to_owned(), 5, false),
+            ("CONSENT_REVOKED".to_owned(), 5, true)
+        ]
+    );
 }
