@@ -16,7 +16,7 @@ use crate::principal::Principal;
 use crate::roles;
 
 pub fn router(handle: Handle) -> Router {
-    let route = guarded(&roles::BUNDLES, handle.contract(), post(bundle));
+    let route = guarded(&roles::BUNDLES, &handle.contract(), post(bundle));
     Router::new()
         .route(roles::BUNDLES.path, route)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -28,7 +28,8 @@ async fn bundle(
     Extension(principal): Extension<Principal>,
     body: Result<Json<BundleRequest>, JsonRejection>,
 ) -> Response {
-    let reasons = &handle.contract().reasons;
+    let contract = handle.contract();
+    let reasons = &contract.reasons;
     let request = match body {
         Ok(Json(request)) => request,
         Err(rejection) => return unreadable(reasons, &rejection),
