@@ -1,6 +1,6 @@
 //! An agreement (共享协议): one consumer, one purpose, and per dataset what may be delivered about whom.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -74,6 +74,64 @@ pub struct Suspension {
     pub reason: Text,
 }
 
+/// 终止: the agreement has ended before its term (Order 809 Art. 27).
+#[derive(Clone, Debug)]
+pub struct Termination {
+    pub since: NaiveDate,
+    pub reason: Text,
+    /// Who decided.
+    pub by: String,
+}
+
+/// Who may consent for somebody: a guardian (PIPL Art. 31), an heir (Art. 49), an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Representation {
+    Guardian,
+    Heir,
+    Agent,
+}
+
+impl Representation {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Guardian => "guardian",
+            Self::Heir => "heir",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+/// Longest validity of one consent, in days: three years. A purpose that lasts longer asks again.
+pub const CONSENT_MAX_DAYS: u32 = 1095;
+
+/// What `minor_age` may be, in years: the law's 14 (PIPL Art. 31) up to full age (民法典 Art. 17).
+pub const MINOR_AGES: RangeInclusive<u8> = 14..=18;
+
+/// What a consent under this agreement must be. There exactly when the basis is consent.
+#[derive(Clone, Debug)]
+pub struct ConsentTerms {
+    /// Version of the notice that the person agrees to, from 1. It rises with each change of the text:
+    /// a change of purpose, way or kinds of data needs a new consent (PIPL Art. 14).
+    pub notice_version: u32,
+    /// Longest validity of one consent, in days.
+    pub max_days: u32,
+    /// How to withdraw it (PIPL Art. 15).
+    pub withdrawal: Text,
+    /// Which representatives are accepted, each once; empty: the person alone.
+    pub representation: Vec<Representation>,
+    /// Below this age, in years, a guardian consents (PIPL Art. 31).
+    pub minor_age: u8,
+}
+
+impl ConsentTerms {
+    #[must_use]
+    pub fn accepts(&self, representation: Representation) -> bool {
+        self.representation.contains(&representation)
+    }
+}
+
 /// About whom a section delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -115,6 +173,9 @@ pub struct Agreement {
     /// Last day in force, Beijing time.
     pub valid_until: NaiveDate,
     pub suspension: Option<Suspension>,
+    pub ended: Option<Termination>,
+    /// `Some` exactly when the basis is consent.
+    pub consent: Option<ConsentTerms>,
     pub notice: Option<Notice>,
     /// How long the consumer may keep what it was sent, in days.
     pub retention_days: u32,
@@ -123,9 +184,17 @@ pub struct Agreement {
 }
 
 impl Agreement {
+    /// Whether nothing may be delivered: suspended, or ended, which is more. Who asks only this never
+    /// lets an ended agreement through.
     #[must_use]
     pub const fn suspended(&self) -> bool {
-        self.suspension.is_some()
+        self.suspension.is_some() || self.ended.is_some()
+    }
+
+    /// Whether it was terminated: it permits nothing, and what was delivered under it is withdrawn.
+    #[must_use]
+    pub const fn ended(&self) -> bool {
+        self.ended.is_some()
     }
 
     /// Whether the day lies in the agreement's term. Suspension is a matter of its own.
@@ -147,6 +216,10 @@ pub struct Section {
     /// Indices of the delivered fields in the source schema, ascending.
     pub fields: Vec<u16>,
     pub field_set: FieldSet,
+    /// Indices of the sensitive fields (PIPL Art. 28) that the consumer learns something from, ascending:
+    /// delivered ones, and those that an answer or the row filter reads. Where the basis is consent, each
+    /// needs a separate one (Art. 29).
+    pub sensitive: Vec<u16>,
     /// Whether the subject leaf is disclosed: the subject field is among the delivered ones.
     pub disclose_subject: bool,
     /// Whether the record leaf is disclosed: all record fields are among the delivered ones.

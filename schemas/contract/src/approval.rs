@@ -1,7 +1,8 @@
 //! What a provider approves, as bytes to sign: nobody but the provider opens its data.
 //!
 //! The digest of a section covers everything that decides what is delivered to whom, why and until
-//! when. It leaves out titles and a suspension: stopping needs nobody's approval.
+//! when. It leaves out titles, suspension and termination (stopping needs nobody's approval), and of the
+//! terms of consent the notice's version and the way to withdraw: they are between consumer and person.
 
 use sha2::{Digest, Sha256};
 
@@ -53,6 +54,14 @@ pub fn section_digest(
         hash.pair("answer", &answer.name);
         hash.pair("answer-version", &answer.version.to_string());
         hash.pair("answer-rule", answer.expr.source());
+    }
+    // Who may consent, and for how long, decides about whom.
+    if let Some(consent) = &agreement.consent {
+        hash.pair("consent-max-days", &consent.max_days.to_string());
+        hash.pair("consent-minor-age", &consent.minor_age.to_string());
+        for representation in &consent.representation {
+            hash.pair("consent-by", representation.as_str());
+        }
     }
     // Cases decide about whom: for every section, because scope is part of the same promise.
     if let Some(cases) = &agreement.cases {

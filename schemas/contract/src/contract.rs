@@ -15,6 +15,7 @@ use crate::keys::PublicKey;
 use crate::load;
 use crate::reasons::{Reasons, Text};
 use crate::schema_ids::{SchemaEntry, SchemaIds};
+use crate::status::StatusEntry;
 
 /// The name under which the bus itself publishes keys and seals; no department may take it.
 pub const BUS: &str = "bus";
@@ -55,6 +56,8 @@ pub struct Contract {
     pub departments: Vec<Department>,
     pub datasets: Vec<Dataset>,
     pub agreements: Vec<Agreement>,
+    /// `agreement-status.yaml` as it stands, by agreement id: what the next version is made from.
+    pub status: BTreeMap<String, StatusEntry>,
     pub items: Vec<ServiceItem>,
     pub reasons: Reasons,
     pub schema_ids: SchemaIds,

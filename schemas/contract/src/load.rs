@@ -7,11 +7,13 @@ mod avsc;
 mod calendars;
 mod cases;
 mod compat;
+mod consent;
 mod datasets;
 mod departments;
 mod fields;
 mod items;
 mod limits;
+mod status;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -111,6 +113,7 @@ fn load_tree(root: &Path, tree: &Tree, mode: Mode, mut faults: Faults) -> Loaded
         &mut faults,
     );
     schema_ids::check_wanted(&ids, &wanted, &mut faults);
+    let status = status::load(tree, &mut agreements, &mut faults);
 
     let Some(installation) = read_installation(tree, &mut faults) else {
         return Loaded {
@@ -178,6 +181,7 @@ fn load_tree(root: &Path, tree: &Tree, mode: Mode, mut faults: Faults) -> Loaded
         departments,
         datasets,
         agreements,
+        status,
         items,
         reasons: reasons.clone(),
         schema_ids: ids,

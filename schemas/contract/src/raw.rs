@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::agreement::{BasisKind, ScopeKind};
+use crate::agreement::{BasisKind, Representation, ScopeKind};
 use crate::dataset::{Availability, Classification, Sharing, UpdateFrequency, Way};
 use crate::department::Kind;
 use crate::item::Cardinality;
 use crate::keys::KeyUse;
+use crate::status::AgreementState;
 use crate::yaml::Located;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -197,6 +198,7 @@ pub(crate) struct RawAgreement {
     pub(crate) valid: RawValidity,
     pub(crate) suspended: Option<Located<RawSuspension>>,
     pub(crate) notice: Option<Located<RawNotice>>,
+    pub(crate) consent: Option<Located<RawConsent>>,
     pub(crate) retention: Located<String>,
     pub(crate) sections: Located<Vec<Located<RawSection>>>,
     pub(crate) cases: Option<Located<RawCases>>,
@@ -248,6 +250,16 @@ pub(crate) struct RawSuspension {
 pub(crate) struct RawNotice {
     pub(crate) given: RawText,
     pub(crate) text: RawText,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawConsent {
+    pub(crate) notice_version: Located<u32>,
+    pub(crate) max: Located<String>,
+    pub(crate) withdrawal: Located<RawText>,
+    pub(crate) representation: Vec<Located<Representation>>,
+    pub(crate) minor_age: Located<u8>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -326,6 +338,23 @@ pub(crate) struct RawSignature {
     pub(crate) key: Located<String>,
     pub(crate) digest: Located<String>,
     pub(crate) signature: Located<String>,
+}
+
+// agreement-status.yaml
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawStatusFile {
+    pub(crate) agreements: BTreeMap<String, Located<RawStatus>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawStatus {
+    pub(crate) state: AgreementState,
+    pub(crate) since: Located<String>,
+    pub(crate) reason: RawText,
+    pub(crate) by: String,
 }
 
 // items/<item>.yaml

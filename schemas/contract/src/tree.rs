@@ -11,6 +11,7 @@ use serde_saphyr::Location;
 use sha2::{Digest, Sha256};
 
 use crate::fault::Faults;
+use crate::status::STATUS_FILE;
 
 /// One contract file, in bytes.
 pub const MAX_FILE_BYTES: u64 = 512 * 1024;
@@ -21,7 +22,8 @@ pub const MAX_TOTAL_BYTES: u64 = 128 * 1024 * 1024;
 /// Folders below a root folder.
 const MAX_FOLDER_DEPTH: usize = 4;
 
-const ROOT_FILES: [&str; 4] = [
+const ROOT_FILES: [&str; 5] = [
+    STATUS_FILE,
     "installation.yaml",
     "schema-ids.yaml",
     "reasons.yaml",

@@ -34,7 +34,9 @@ CREATE TABLE grants (
     settled     boolean  NOT NULL DEFAULT false
 );
 CREATE INDEX grants_subject ON grants (subject);
+CREATE INDEX grants_agreement ON grants (agreement, id);
 CREATE INDEX grants_ending ON grants (expires_ms) WHERE NOT settled;
+CREATE INDEX grants_ended ON grants (closed_ms) WHERE NOT settled AND status = 2;
 
 -- What was done to a grant, by whom and why.
 CREATE TABLE history (
@@ -49,6 +51,16 @@ CREATE TABLE history (
     evidence    jsonb
 );
 CREATE INDEX history_grant ON history (grant_id, id);
+
+-- What an erasure found and did; the numbers are filled in as they become known.
+CREATE TABLE erasure (
+    order_id      bytea    PRIMARY KEY CHECK (octet_length(order_id) = 16),
+    lane          integer  NOT NULL,
+    subject       bytea    NOT NULL,
+    at_ms         bigint   NOT NULL,
+    destroyed     text,
+    destroyed_ms  bigint
+);
 
 -- Answers to requests that were carried out: the same request again gets the same answer.
 CREATE TABLE request (
@@ -80,8 +92,7 @@ CREATE TABLE position (
     PRIMARY KEY (topic, lane)
 );
 
--- Numbers of the gateways' audit entries that were read, per lane: what is derived is derived from
--- everything below.
+-- Who holds which version of which record, as the audit log says. Answers go with their dataset.
 CREATE TABLE holding (
     lane        integer  NOT NULL,
     agreement   text     NOT NULL,
@@ -108,9 +119,10 @@ CREATE TABLE holding_p7 PARTITION OF holding FOR VALUES WITH (MODULUS 8, REMAIND
 CREATE TABLE due (
     id          bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     due_ms      bigint   NOT NULL,
-    -- What: one grant's deliveries, one agreement's, or one person's.
+    -- What: one grant's deliveries, one agreement's (of one dataset), or one person's.
     grant_id    bytea,
     agreement   text,
+    dataset     text,
     lane        integer,
     subject     bytea,
     reason      text     NOT NULL,
@@ -136,12 +148,24 @@ CREATE TABLE orders (
     sequence      bigint,
     declined_ms   bigint,
     declined      text,
+    -- When the last of its topics had a receipt, and what the section's said.
     receipt_ms    bigint,
-    action        text,
-    receipt       bytea
+    action        text
 );
 CREATE INDEX orders_open ON orders (ordered_ms) WHERE receipt_ms IS NULL AND declined_ms IS NULL;
 CREATE INDEX orders_subject ON orders (subject);
+
+-- The topics in which an order was carried out (the section's, and those of its answers), each with the
+-- receipt that the consumer gave for it.
+CREATE TABLE order_topic (
+    order_id      bytea    NOT NULL,
+    topic         text     NOT NULL,
+    executed_ms   bigint,
+    receipt_ms    bigint,
+    action        text,
+    receipt       bytea,
+    PRIMARY KEY (order_id, topic)
+);
 
 -- Every contract version that was put in force, and the agreement acts that made it.
 CREATE TABLE contract_version (

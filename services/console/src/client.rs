@@ -7,19 +7,23 @@ use mz_bus::TlsFiles;
 use mz_contract::{IdFault, IdNumber};
 use mz_vault::bundle::{Bundle, BundleRequest};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use crate::api::problem::Problem;
+use crate::roles::{self, Route};
 use crate::tls::{TlsError, read};
 use crate::who_read::{Page, WhoReadRequest};
 
-/// Longest wait for an answer.
-const TIMEOUT: Duration = Duration::from_secs(40);
+/// Longest wait for an answer: longer than any service takes, so that it says itself what happened.
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest answer that is read, bytes.
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
 /// Pages that one who-read follows.
 const MAX_PAGES: usize = 1_000;
+/// Identity numbers read at once: more than a case takes.
+const MAX_IDS: usize = 1_000;
 /// Longest line read as an identity number, bytes.
 const MAX_ID_LINE_BYTES: u64 = 256;
 
@@ -98,7 +102,7 @@ impl Client {
 
     /// The bundle, and its bytes as they came: keep those, they are what verifies.
     pub fn bundle(&self, request: &BundleRequest) -> Result<(Bundle, Vec<u8>), ClientError> {
-        let bytes = self.post("/v1/bundles", request)?;
+        let bytes = self.post(roles::BUNDLES.path, request)?;
         Ok((serde_json::from_slice(&bytes)?, bytes))
     }
 
@@ -119,7 +123,7 @@ impl Client {
                 cursor: cursor.take(),
                 limit: None,
             };
-            let page: Page = serde_json::from_slice(&self.post("/v1/who-read", &request)?)?;
+            let page: Page = serde_json::from_slice(&self.post(roles::WHO_READ.path, &request)?)?;
             cursor.clone_from(&page.cursor);
             let joined = match whole.take() {
                 None => page,
@@ -131,6 +135,15 @@ impl Client {
             whole = Some(joined);
         }
         Err(ClientError::Endless)
+    }
+
+    /// Any route by its path: what the typed calls are made of.
+    pub(crate) fn call<A: DeserializeOwned>(
+        &self,
+        route: &Route,
+        body: &impl Serialize,
+    ) -> Result<A, ClientError> {
+        Ok(serde_json::from_slice(&self.post(route.path, body)?)?)
     }
 
     fn post(&self, path: &str, body: &impl Serialize) -> Result<Vec<u8>, ClientError> {
@@ -187,9 +200,27 @@ fn join(mut before: Page, page: Page) -> Page {
     before
 }
 
+/// Identity numbers from standard input, one a line, up to an empty line or the end. At a terminal
+/// each is asked for.
+pub fn read_ids(prompt: &str) -> Result<Vec<IdNumber>, ClientError> {
+    let mut found = Vec::new();
+    while found.len() < MAX_IDS {
+        let line = read_line(prompt)?;
+        if line.trim().is_empty() {
+            break;
+        }
+        found.push(IdNumber::parse(line.trim())?);
+    }
+    Ok(found)
+}
+
 /// An identity number from standard input: asked for at a terminal, else the first line. Never
 /// from an argument, where `ps` and the shell's history would show it.
 pub fn read_id(prompt: &str) -> Result<IdNumber, ClientError> {
+    Ok(IdNumber::parse(read_line(prompt)?.trim())?)
+}
+
+fn read_line(prompt: &str) -> Result<String, ClientError> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         let mut err = std::io::stderr();
@@ -203,5 +234,5 @@ pub fn read_id(prompt: &str) -> Result<IdNumber, ClientError> {
         .take(MAX_ID_LINE_BYTES)
         .read_line(&mut line)
         .map_err(ClientError::Input)?;
-    Ok(IdNumber::parse(line.trim())?)
+    Ok(line)
 }

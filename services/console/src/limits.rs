@@ -6,6 +6,12 @@ use std::time::Duration;
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
 /// Largest schema in a lookup body, bytes.
 pub const MAX_SCHEMA_BODY_BYTES: usize = 256 * 1024;
+/// Largest body that puts a contract in force, bytes: its files as JSON text.
+pub const MAX_ACTIVATE_BODY_BYTES: usize = 32 << 20;
+/// Largest consent receipt that is checked, bytes.
+pub const MAX_RECEIPT_BYTES: usize = 256 * 1024;
+/// Contracts put in force at once.
+pub const MAX_ACTIVATIONS: usize = 1;
 /// Connections held open at once.
 pub const MAX_CONNECTIONS: usize = 2_048;
 /// Requests worked on at once; more are answered 503 at once.
@@ -18,6 +24,10 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request is answered within.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A request of the consent service is answered within: the longest wait for enforcement that a caller
+/// may ask for, and the work around it.
+pub const CONSENT_TIMEOUT: Duration =
+    Duration::from_millis(mz_consent::model::MAX_WAIT_MS + 15_000);
 /// Connections that are still busy at shutdown get this long.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest PEM file that is read, bytes.

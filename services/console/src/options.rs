@@ -23,3 +23,11 @@ pub struct VaultOptions {
     pub tls: TlsFiles,
     pub vault: mz_vault::Options,
 }
+
+/// The consent service with its HTTP side.
+pub struct ConsentOptions {
+    pub listen: SocketAddr,
+    /// The bus CA, and the certificate of `bus.consent`.
+    pub tls: TlsFiles,
+    pub consent: mz_consent::Options,
+}

@@ -64,16 +64,6 @@ impl Principal {
     pub fn name(&self) -> String {
         format!("{}.{}", self.department, self.role)
     }
-
-    /// May ask for evidence bundles: a department's window.
-    pub fn is_window(&self) -> bool {
-        self.role == "window" && self.department != BUS
-    }
-
-    /// May ask who read what: the bus's auditor about everybody, a department's about itself.
-    pub fn is_auditor(&self) -> bool {
-        self.role == "auditor"
-    }
 }
 
 #[cfg(test)]
@@ -84,9 +74,6 @@ mod tests {
     fn only_plain_names_are_principals() {
         let police = Principal::parse("police.window").unwrap();
         assert_eq!((police.department(), police.role()), ("police", "window"));
-        assert!(police.is_window() && !police.is_auditor());
-        assert!(Principal::parse("bus.auditor").unwrap().is_auditor());
-        assert!(!Principal::parse("bus.window").unwrap().is_window());
         for bad in [
             "",
             "police",

@@ -1,4 +1,4 @@
-//! The two services: the schema endpoint, and a vault with its HTTP side.
+//! The three services: the schema endpoint, a vault with its HTTP side, consent with its own.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,14 +11,15 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
+use mz_consent::{ConsentError, Service as Consent};
 use mz_contract::Contract;
 use mz_vault::{Service as Vault, VaultError};
 use tokio::sync::{Semaphore, watch};
 
 use crate::api::problem::problem;
-use crate::api::{bundles, health, schemas, who_read};
-use crate::limits::{MAX_IN_FLIGHT, REQUEST_TIMEOUT};
-use crate::options::{Options, VaultOptions};
+use crate::api::{bundles, consent, health, schemas, who_read};
+use crate::limits::{CONSENT_TIMEOUT, MAX_IN_FLIGHT, REQUEST_TIMEOUT};
+use crate::options::{ConsentOptions, Options, VaultOptions};
 use crate::registry::{Registry, RegistryError};
 use crate::server::Server;
 use crate::tls::{TlsError, server_config};
@@ -39,6 +40,8 @@ pub enum ConsoleError {
     Registry(#[from] RegistryError),
     #[error("vault")]
     Vault(#[from] VaultError),
+    #[error("consent")]
+    Consent(#[from] ConsentError),
     #[error("threads could not be started")]
     Threads(#[source] io::Error),
 }
@@ -51,13 +54,18 @@ impl ConsoleError {
             Self::Listen { .. } => "HTTP_LISTEN",
             Self::Registry(_) => "HTTP_SCHEMAS",
             Self::Vault(error) => error.code(),
+            Self::Consent(error) => error.code(),
             Self::Threads(_) => "VAULT_THREAD",
         }
     }
 
     /// Another process owns what this one was told to own.
     pub fn is_fenced(&self) -> bool {
-        matches!(self, Self::Vault(VaultError::Fenced { .. }))
+        match self {
+            Self::Vault(error) => matches!(error, VaultError::Fenced { .. }),
+            Self::Consent(error) => error.is_fenced(),
+            _ => false,
+        }
     }
 }
 
@@ -109,7 +117,7 @@ pub fn start(options: Options) -> Result<Running, ConsoleError> {
     serve(
         options.listen,
         &options.tls,
-        guarded(router, options.contract),
+        guarded(router, options.contract, REQUEST_TIMEOUT),
     )
 }
 
@@ -133,12 +141,34 @@ pub fn start_vault(options: VaultOptions) -> Result<(Vault, Running), ConsoleErr
     let router = bundles::router(handle.clone())
         .merge(who_read::router(handle.clone(), bus))
         .merge(health::vault(handle));
-    let running = serve(options.listen, &options.tls, guarded(router, contract))?;
+    let router = guarded(router, contract, REQUEST_TIMEOUT);
+    let running = serve(options.listen, &options.tls, router)?;
     Ok((vault, running))
 }
 
+/// Runs the consent service and its HTTP side until `stop`, or until it must end.
+pub fn run_consent(options: ConsentOptions, stop: &AtomicBool) -> Result<(), ConsoleError> {
+    let (consent, running) = start_consent(options)?;
+    while !stop.load(Ordering::Acquire) && !consent.has_failed() {
+        std::thread::sleep(STOP_POLL);
+    }
+    running.stop();
+    Ok(consent.stop()?)
+}
+
+/// Starts the consent service and its HTTP side.
+pub fn start_consent(options: ConsentOptions) -> Result<(Consent, Running), ConsoleError> {
+    let contract = Arc::clone(&options.consent.contract);
+    let service = Consent::start(options.consent)?;
+    let handle = service.handle();
+    let router = consent::router(handle.clone(), &contract).merge(health::consent(handle));
+    let router = guarded(router, contract, CONSENT_TIMEOUT);
+    let running = serve(options.listen, &options.tls, router)?;
+    Ok((service, running))
+}
+
 /// Bounds on every request: how many at once, how long, and nothing left unanswered.
-fn guarded(router: Router, contract: Arc<Contract>) -> Router {
+fn guarded(router: Router, contract: Arc<Contract>, within: Duration) -> Router {
     let room = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
     let limit = from_fn(move |request: Request, next: Next| {
         let (room, contract) = (Arc::clone(&room), Arc::clone(&contract));
@@ -147,7 +177,7 @@ fn guarded(router: Router, contract: Arc<Contract>) -> Router {
             let Ok(_permit) = room.try_acquire() else {
                 return problem(reasons, StatusCode::SERVICE_UNAVAILABLE, "HTTP_BUSY");
             };
-            match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+            match tokio::time::timeout(within, next.run(request)).await {
                 Ok(response) => response,
                 Err(_) => problem(reasons, StatusCode::GATEWAY_TIMEOUT, "HTTP_TIMEOUT"),
             }

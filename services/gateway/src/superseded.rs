@@ -16,7 +16,7 @@ use crate::plan::Plan;
 
 /// Reports of one lane that wait for consent's answer, at most. The state record names each of them
 /// (about 100 bytes), so this bounds it; beyond it the oldest is forgotten, with an alarm.
-pub(crate) const MAX_SUPERSEDED: usize = 2_048;
+pub(crate) const MAX_SUPERSEDED: usize = 512;
 
 /// Output and record.
 type Key = (usize, RecordTag);

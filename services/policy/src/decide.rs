@@ -37,6 +37,8 @@ pub enum Rule {
     GrantExpired,
     GrantNotBegun,
     GrantPaused,
+    /// Ended before its term: it permits nothing any more.
+    AgreementTerminated,
     AgreementSuspended,
     AgreementOutOfTerm,
     /// The row filter has no value for this event: fail closed, and let it be seen.
@@ -51,6 +53,7 @@ impl Rule {
             Self::GrantExpired => "GRANT_EXPIRED",
             Self::GrantNotBegun => "GRANT_NOT_BEGUN",
             Self::GrantPaused => "GRANT_PAUSED",
+            Self::AgreementTerminated => "AGREEMENT_TERMINATED",
             Self::AgreementSuspended => "AGREEMENT_SUSPENDED",
             Self::AgreementOutOfTerm => "AGREEMENT_OUT_OF_TERM",
             Self::FilterFailed => "FILTER_FAILED",
@@ -58,11 +61,12 @@ impl Rule {
     }
 
     /// Every code, for the test that holds them against `reasons.yaml`.
-    pub const CODES: [&'static str; 7] = [
+    pub const CODES: [&'static str; 8] = [
         "GRANT_CLOSED",
         "GRANT_EXPIRED",
         "GRANT_NOT_BEGUN",
         "GRANT_PAUSED",
+        "AGREEMENT_TERMINATED",
         "AGREEMENT_SUSPENDED",
         "AGREEMENT_OUT_OF_TERM",
         "FILTER_FAILED",
@@ -120,7 +124,7 @@ pub(crate) enum Outcome {
 ///
 /// Scope `case`: without a grant the event is out of scope; with grants of which none may be used
 /// it is denied, whatever the filter says. Scopes `population` and `matching`: what the filter
-/// leaves out is out of scope; the rest is denied when the agreement is suspended or out of term.
+/// leaves out is out of scope; the rest is denied when the agreement is terminated, suspended or out of term.
 pub fn decide<'e, 'a>(
     agreement: &Agreement,
     section: &'e Section,
@@ -148,7 +152,10 @@ pub fn decide<'e, 'a>(
 
 /// Why the agreement as a whole may not be used now.
 fn bar(agreement: &Agreement, now: Now) -> Option<Rule> {
-    if agreement.suspended() {
+    // First: an ended agreement is suspended too.
+    if agreement.ended() {
+        Some(Rule::AgreementTerminated)
+    } else if agreement.suspended() {
         Some(Rule::AgreementSuspended)
     } else if now.day.is_some_and(|day| agreement.in_term(day)) {
         None
@@ -212,7 +219,7 @@ mod tests {
         #[test]
         fn the_rule_is_what_the_design_says(
             scope in prop::sample::select(vec![ScopeKind::Population, ScopeKind::Matching, ScopeKind::Case]),
-            bar in prop::sample::select(vec![None, Some(Rule::AgreementSuspended), Some(Rule::AgreementOutOfTerm)]),
+            bar in prop::sample::select(vec![None, Some(Rule::AgreementTerminated), Some(Rule::AgreementSuspended), Some(Rule::AgreementOutOfTerm)]),
             standing in standings(),
             filter in prop::sample::select(vec![Ok(true), Ok(false), Err(EvalError::Null)]),
         ) {
@@ -221,7 +228,7 @@ mod tests {
             let permitted = matches!(outcome, Outcome::Permit(_));
             let out = matches!(outcome, Outcome::OutOfScope(_));
 
-            // Delivered: only in term, not suspended, filter true, and with an open grant for a case.
+            // Delivered: only in term, not suspended or terminated, filter true, and with an open grant for a case.
             let open = matches!(standing, Standing::InForce(_));
             prop_assert_eq!(permitted, bar.is_none() && filter == Ok(true) && (!case || open));
             // Out of scope: nobody asked, or the filter excluded what could have flowed.

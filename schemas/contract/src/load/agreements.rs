@@ -6,13 +6,14 @@ use mz_seal::{FieldSet, Layout, project_schema, schema_digest};
 use serde_saphyr::Location;
 
 use super::cases::{self, CaseContext};
+use super::consent;
 use super::fields::is_nested;
 use super::{date, days, is_identifier, is_name, limits, text};
 use crate::agreement::{
     Agreement, Answer, Application, Approval, Basis, BasisKind, Citation, Notice, ScopeKind,
     Section, Suspension,
 };
-use crate::dataset::{Dataset, Share};
+use crate::dataset::{Classification, Dataset, Share};
 use crate::department::{Department, Kind};
 use crate::expr::{Expr, ExprFault};
 use crate::fault::Faults;
@@ -147,6 +148,7 @@ fn build(
             basis_kind.as_str(),
         );
     }
+    consent::check(&raw, place, faults);
     let number = &raw.application.number;
     if number.value.trim().is_empty() {
         faults.push(
@@ -279,6 +281,13 @@ fn build(
             Some(cases::build(&context, raw_cases.value, faults))
         }
     };
+    let consent = match raw.consent {
+        // Refused above when the basis is another.
+        Some(terms) if basis_kind == BasisKind::Consent => {
+            Some(consent::build(terms, place, faults)?)
+        }
+        _ => None,
+    };
     let application = Application {
         number: raw.application.number.value,
         applied_on,
@@ -310,6 +319,8 @@ fn build(
         valid_from,
         valid_until,
         suspension,
+        ended: None,
+        consent,
         notice: raw.notice.map(|notice| Notice {
             given: text(notice.value.given),
             text: text(notice.value.text),
@@ -325,11 +336,13 @@ fn build(
     })
 }
 
-/// Whether a dataset has a file, faulty or not: then what is wrong with it has been said.
+/// Whether a dataset has a file, faulty or alone: then what is wrong with it has been said.
 pub(super) fn is_written(tree: &Tree, dataset: &str) -> bool {
     dataset.split_once('.').is_some_and(|(department, rest)| {
-        tree.get(&format!("catalogue/{department}/{rest}.yaml"))
-            .is_some()
+        ["yaml", "avsc"].iter().any(|ending| {
+            tree.get(&format!("catalogue/{department}/{rest}.{ending}"))
+                .is_some()
+        })
     })
 }
 
@@ -386,6 +399,7 @@ impl SectionContext<'_, '_> {
         for answer in raw.answers {
             answers.extend(self.answer(&answer));
         }
+        let sensitive = self.sensitive(&fields, filter.as_ref(), &answers);
         let approval_date = date(&raw.approval.date, self.place.file, self.faults);
         let field_set: FieldSet = fields.iter().copied().collect();
         let kept =
@@ -400,6 +414,7 @@ impl SectionContext<'_, '_> {
             disclose_record: dataset.record_fields.iter().all(kept),
             fields,
             field_set,
+            sensitive,
             out_topic: schema_ids::out_topic(self.place.id, &dataset.id),
             schema_id,
             projected_avsc: avsc,
@@ -413,6 +428,23 @@ impl SectionContext<'_, '_> {
                 signed_by: None,
             },
         })
+    }
+
+    fn sensitive(&self, fields: &[u16], filter: Option<&Expr>, answers: &[Answer]) -> Vec<u16> {
+        let rules = filter
+            .into_iter()
+            .chain(answers.iter().map(|answer| &answer.expr));
+        let mut sensitive: Vec<u16> = rules
+            .flat_map(|rule| rule.fields().iter().copied())
+            .chain(fields.iter().copied())
+            .filter(|&index| {
+                let field = &self.dataset.fields[usize::from(index)];
+                field.class == Classification::Sensitive
+            })
+            .collect();
+        sensitive.sort_unstable();
+        sensitive.dedup();
+        sensitive
     }
 
     fn id(&mut self, key: SchemaKey, avsc: &str) -> u32 {

@@ -9,13 +9,16 @@ use axum::{Extension, Json, Router};
 use mz_vault::Handle;
 use mz_vault::bundle::BundleRequest;
 
-use super::problem::{problem, refused};
+use super::guard::guarded;
+use super::problem::{refused, unread};
 use crate::limits::MAX_BODY_BYTES;
 use crate::principal::Principal;
+use crate::roles;
 
 pub fn router(handle: Handle) -> Router {
+    let route = guarded(&roles::BUNDLES, &handle.contract(), post(bundle));
     Router::new()
-        .route("/v1/bundles", post(bundle))
+        .route(roles::BUNDLES.path, route)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(handle)
 }
@@ -25,10 +28,8 @@ async fn bundle(
     Extension(principal): Extension<Principal>,
     body: Result<Json<BundleRequest>, JsonRejection>,
 ) -> Response {
-    let reasons = &handle.contract().reasons;
-    if !principal.is_window() {
-        return problem(reasons, StatusCode::FORBIDDEN, "HTTP_ROLE_FORBIDDEN");
-    }
+    let contract = handle.contract();
+    let reasons = &contract.reasons;
     let request = match body {
         Ok(Json(request)) => request,
         Err(rejection) => return unreadable(reasons, &rejection),
@@ -63,5 +64,5 @@ pub(super) fn unreadable(reasons: &mz_contract::Reasons, rejection: &JsonRejecti
         StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNSUPPORTED_MEDIA_TYPE => status,
         _ => StatusCode::BAD_REQUEST,
     };
-    problem(reasons, status, code)
+    unread(reasons, status, code)
 }

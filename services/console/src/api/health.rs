@@ -23,6 +23,22 @@ pub fn vault(handle: Handle) -> Router {
         .with_state(handle)
 }
 
+/// Readiness of the consent service: it owns its state and has caught up with the bus.
+pub fn consent(handle: mz_consent::Handle) -> Router {
+    let ready = async move || {
+        let ready = handle.is_ready();
+        let status = if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        (status, Json(json!({"ready": ready})))
+    };
+    Router::new()
+        .route("/health/live", get(async || Json(json!({"live": true}))))
+        .route("/health/ready", get(ready))
+}
+
 async fn ready(State(handle): State<Handle>) -> Response {
     let state = handle.readiness();
     let status = if state.is_ready() {

@@ -1,6 +1,8 @@
 //! What is served: one file per resource.
 
 pub mod bundles;
+pub mod consent;
+pub mod guard;
 pub mod health;
 pub mod problem;
 pub mod schemas;

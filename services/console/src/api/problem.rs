@@ -17,6 +17,9 @@ pub struct Problem {
     pub fix_zh: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix_en: Option<String>,
+    /// What exactly, a line each: a contract's faults by file and line. Never about a person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub detail: Vec<String>,
 }
 
 impl Problem {
@@ -29,13 +32,27 @@ impl Problem {
             en: reason.map_or_else(|| code.to_owned(), |reason| reason.text.en.clone()),
             fix_zh: fix.map(|fix| fix.zh.clone()),
             fix_en: fix.map(|fix| fix.en.clone()),
+            detail: Vec::new(),
         }
     }
 }
 
 /// A refusal as a response.
 pub fn problem(reasons: &Reasons, status: StatusCode, code: &str) -> Response {
-    let mut response = (status, axum::Json(Problem::of(reasons, code))).into_response();
+    respond(status, Problem::of(reasons, code))
+}
+
+/// A refusal of a request whose body was not read to its end: the connection can't carry another.
+pub fn unread(reasons: &Reasons, status: StatusCode, code: &str) -> Response {
+    let mut response = problem(reasons, status, code);
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
+}
+
+/// A problem as a response: never stored, and with a time to ask again when that may help.
+pub fn respond(status: StatusCode, problem: Problem) -> Response {
+    let mut response = (status, axum::Json(problem)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -15,9 +15,11 @@ use mz_vault::Handle;
 use tokio::sync::Semaphore;
 
 use super::bundles::unreadable;
+use super::guard::guarded;
 use super::problem::{problem, refused};
 use crate::limits::{MAX_BODY_BYTES, MAX_PAGE, MAX_SCANS};
 use crate::principal::{BUS, Principal};
+use crate::roles;
 use crate::who_read::{Cursor, Scan, WhoReadRequest, scan};
 
 #[derive(Clone)]
@@ -28,13 +30,14 @@ struct Auditing {
 }
 
 pub fn router(handle: Handle, bus: BusOptions) -> Router {
+    let route = guarded(&roles::WHO_READ, &handle.contract(), post(who_read));
     let state = Auditing {
         handle,
         bus: Arc::new(bus),
         room: Arc::new(Semaphore::new(MAX_SCANS)),
     };
     Router::new()
-        .route("/v1/who-read", post(who_read))
+        .route(roles::WHO_READ.path, route)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(state)
 }
@@ -44,11 +47,8 @@ async fn who_read(
     Extension(principal): Extension<Principal>,
     body: Result<Json<WhoReadRequest>, JsonRejection>,
 ) -> Response {
-    let contract = Arc::clone(auditing.handle.contract());
+    let contract = auditing.handle.contract();
     let reasons = &contract.reasons;
-    if !principal.is_auditor() {
-        return problem(reasons, StatusCode::FORBIDDEN, "HTTP_ROLE_FORBIDDEN");
-    }
     let request = match body {
         Ok(Json(request)) => request,
         Err(rejection) => return unreadable(reasons, &rejection),

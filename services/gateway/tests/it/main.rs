@@ -15,5 +15,6 @@ mod in_force;
 mod orders;
 mod ownership;
 mod property;
+mod replay;
 mod settlement;
 mod world;

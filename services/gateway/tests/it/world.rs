@@ -26,7 +26,6 @@ use crate::facts::Fact;
 
 pub const WAIT: Duration = Duration::from_secs(30);
 pub const LANES: u16 = 2;
-pub const DEPARTMENTS: [&str; 3] = ["hrss", "police", "realestate"];
 pub const INSURANCE: &str = "hrss.insurance.status.v1";
 pub const APPROVAL: &str = "hrss.talent.approval.v1";
 pub const APPOINTMENT: &str = "police.appointment.v1";
@@ -126,9 +125,10 @@ impl World {
         )
         .unwrap();
         let keys_dir = KeysDir::new(dir.path().join("keys"));
-        mz_keys::provision(keys_dir.root(), &root, &DEPARTMENTS).unwrap();
+        let departments = departments(&root);
+        mz_keys::provision(keys_dir.root(), &root, &departments).unwrap();
         prepare(&root, &keys_dir);
-        for department in DEPARTMENTS {
+        for department in &departments {
             mz_keys::approvals::sign_approvals(&root, department, &keys_dir).unwrap();
         }
         let contract = Contract::load(&root, Mode::Signed)
@@ -320,8 +320,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         copy(&self.contract.root, dir.path());
         change(dir.path());
-        for department in DEPARTMENTS {
-            mz_keys::approvals::sign_approvals(dir.path(), department, &self.keys_dir).unwrap();
+        for department in departments(dir.path()) {
+            mz_keys::approvals::sign_approvals(dir.path(), &department, &self.keys_dir).unwrap();
         }
         let files = Contract::files(dir.path()).unwrap();
         let contract = Contract::load(dir.path(), Mode::Signed).unwrap();
@@ -517,4 +517,14 @@ impl Writer {
     pub fn commit(mut self) {
         self.0.commit().unwrap();
     }
+}
+
+/// All of the contract: keys and signatures for each.
+fn departments(root: &Path) -> Vec<String> {
+    let contract = Contract::load(root, Mode::Draft).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    contract
+        .departments
+        .into_iter()
+        .map(|department| department.id)
+        .collect()
 }
