@@ -105,15 +105,15 @@ rm -rf "$city" "$dir/contract" "$dir/instance.yaml"
 mz stack up
 
 chapter "合同：各提供部门签署批准，建立主题、权限和表" "Contract: providers sign their approvals; topics, access rules and tables are made"
-for department in hrss realestate police; do quietly "sign-$department" mz contract sign --department "$department"; done
+for department in civil hrss police realestate union; do quietly "sign-$department" mz contract sign --department "$department"; done
 quietly lint mz lint
 quietly apply mz apply --yes
 mz apply --check >/dev/null && say "集群与合同一致" "the cluster is what the contract says"
 
 chapter "$persons 名合成人员的登记簿" "Registers of $persons synthetic persons"
 quietly synth mz synth --persons "$persons" --seed 1 --dirty 10 --as-of "$(date +%F)" --load "$city"
-say "人社：审批名单 xlsx、参保 CSV（GB18030）；不动产：PostgreSQL；公安：NDJSON。每千行有十行是错的。" \
-  "HRSS: approvals in xlsx, insurance in CSV (GB18030); real estate: PostgreSQL; police: NDJSON. Ten rows in a thousand are dirty."
+say "人社：审批名单 xlsx、参保 CSV（GB18030）；不动产：PostgreSQL；公安：NDJSON；工会：NDJSON；民政：CSV（GB18030）。每千行有十行是错的。" \
+  "HRSS: approvals in xlsx, insurance in CSV (GB18030); real estate: PostgreSQL; police: NDJSON; union: NDJSON; civil affairs: CSV (GB18030). Ten rows in a thousand are dirty."
 
 start gateway gateway
 start vault vault
@@ -121,7 +121,7 @@ start console console
 
 chapter "连接器发布登记簿" "Connectors publish the registers"
 export EXPORTS=$PWD/$city
-for name in hrss-talent hrss-insurance realestate-right police-household police-appointment; do
+for name in hrss-talent hrss-insurance realestate-right police-household police-appointment union-hardship civil-minliving; do
   bold "  $name"
   status=0
   mz connect "connectors/mappings/$name.connect.yaml" --once >"$logs/connect-$name.out" 2>"$logs/connect-$name.log" || status=$?

@@ -2,26 +2,99 @@
 //! counts, refusals and oddities.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
+use mz_journal::OrderId;
 use mz_seal::Version;
 
 use crate::check::{Key, MarkSeen, Outcome, Received, Row};
 use crate::limits::COMPACTION_LAG;
 
-/// What becomes of one record of a table.
-#[derive(Debug)]
-pub(crate) enum Fate {
-    Row(Box<Row>),
-    Withdrawn { version: Version, reason: String },
+/// What becomes of one record of a table: rows and the register's own withdrawals. The newest
+/// version wins, in any order.
+#[derive(Debug, Default)]
+pub(crate) struct Fate {
+    /// Newer than `ended`.
+    pub row: Option<Box<Row>>,
+    /// Stays although a newer row is there: an older version must not come back either when a
+    /// withdrawal by the bus removes that row.
+    pub ended: Option<Ended>,
 }
 
 impl Fate {
-    fn version(&self) -> Version {
-        match self {
-            Self::Row(row) => row.version,
-            Self::Withdrawn { version, .. } => *version,
+    /// A version that was there first stays: the same version says the same.
+    fn take_row(&mut self, row: Row) {
+        let newest = self
+            .row
+            .as_ref()
+            .map(|row| row.version)
+            .max(self.ended.as_ref().map(|ended| ended.version));
+        if newest.is_none_or(|newest| row.version > newest) {
+            self.row = Some(Box::new(row));
         }
+    }
+
+    fn take_end(&mut self, ended: Ended) {
+        if self
+            .row
+            .as_ref()
+            .is_some_and(|row| ended.version >= row.version)
+        {
+            self.row = None;
+        }
+        if self
+            .ended
+            .as_ref()
+            .is_none_or(|held| ended.version > held.version)
+        {
+            self.ended = Some(ended);
+        }
+    }
+}
+
+/// A withdrawal: what must not be used any more, and where that was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// The bus's order. Without it the register itself took the record back.
+    pub order: Option<OrderId>,
+    pub version: Version,
+    pub reason: String,
+    pub lane: i32,
+    pub offset: i64,
+    pub sequence: i64,
+}
+
+/// One pass over a table: its fates, then the withdrawals by the bus that came after them.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    pub fates: HashMap<Key, Fate>,
+    pub orders: HashMap<Key, Ended>,
+}
+
+/// A table in a batch. A withdrawal by the bus takes effect by its place in the lane: what follows
+/// it for the same record is in a later round. There is one round as long as nothing follows.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub rounds: Vec<Round>,
+    /// The round for what comes next of a record; 0 for those that are not here.
+    next: HashMap<Key, usize>,
+}
+
+impl Table {
+    fn round(&mut self, key: &Key) -> &mut Round {
+        let at = self.next.get(key).copied().unwrap_or(0);
+        while self.rounds.len() <= at {
+            self.rounds.push(Round::default());
+        }
+        &mut self.rounds[at]
+    }
+
+    fn fate(&mut self, key: Key) -> &mut Fate {
+        self.round(&key).fates.entry(key).or_default()
+    }
+
+    fn order(&mut self, key: Key, ended: Ended) {
+        self.round(&key).orders.insert(key, ended);
+        *self.next.entry(key).or_default() += 1;
     }
 }
 
@@ -37,6 +110,7 @@ pub(crate) struct Position {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub delivered: i64,
+    /// By their register. Those by the bus are counted when they are carried out.
     pub withdrawn: i64,
     pub rejected: i64,
 }
@@ -103,8 +177,8 @@ pub(crate) struct Times {
 
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    /// Per target, per record.
-    pub tables: Vec<HashMap<Key, Fate>>,
+    /// Per target.
+    pub tables: Vec<Table>,
     pub steps: HashMap<(usize, i32), LaneStep>,
     pub rejects: Vec<Reject>,
     pub sequences: Vec<SequenceRow>,
@@ -125,7 +199,7 @@ pub(crate) struct Place {
 impl Batch {
     pub fn new(targets: usize) -> Self {
         Self {
-            tables: (0..targets).map(|_| HashMap::new()).collect(),
+            tables: (0..targets).map(|_| Table::default()).collect(),
             ..Self::default()
         }
     }
@@ -187,51 +261,45 @@ impl Batch {
                 MarkSeen::Invalid => odd(SequenceFault::MarkInvalid, sequence, sequence),
             }
         }
-        let (key, fate, event_ms) = match received.outcome {
+        let table = &mut self.tables[place.target];
+        let event_ms = match received.outcome {
             Outcome::Rejected(code) => {
                 step.counts.rejected += 1;
-                let Place {
-                    target,
-                    lane,
-                    offset,
-                    ..
-                } = place;
                 self.rejects.push(Reject {
-                    target,
-                    lane,
-                    offset,
+                    target: place.target,
+                    lane: place.lane,
+                    offset: place.offset,
                     code,
                 });
                 return;
             }
             Outcome::Row(row) => {
-                let (key, event_ms) = (row.key, row.event_ms);
-                (key, Fate::Row(Box::new(row)), event_ms)
+                let event_ms = row.event_ms;
+                table.fate(row.key).take_row(row);
+                event_ms
             }
-            Outcome::Withdrawal {
-                key,
-                version,
-                event_ms,
-                reason,
-            } => {
-                step.counts.withdrawn += 1;
-                (key, Fate::Withdrawn { version, reason }, event_ms)
+            Outcome::Withdrawal(withdrawal) => {
+                let ended = Ended {
+                    order: withdrawal.order,
+                    version: withdrawal.version,
+                    reason: withdrawal.reason,
+                    lane: place.lane,
+                    offset: place.offset,
+                    sequence: received.sequence.unwrap_or_default() as i64,
+                };
+                if ended.order.is_some() {
+                    table.order(withdrawal.key, ended);
+                } else {
+                    step.counts.withdrawn += 1;
+                    table.fate(withdrawal.key).take_end(ended);
+                }
+                withdrawal.event_ms
             }
         };
         self.times.push(Times {
             delivered_ms: place.timestamp_ms,
             event_ms,
         });
-        match self.tables[place.target].entry(key) {
-            Entry::Vacant(free) => {
-                free.insert(fate);
-            }
-            // A version that was there first stays: the same version says the same.
-            Entry::Occupied(mut held) if fate.version() > held.get().version() => {
-                held.insert(fate);
-            }
-            Entry::Occupied(_) => {}
-        }
     }
 
     /// Everything in the lane is read up to `next_offset`, records or not.
@@ -254,6 +322,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Withdrawal;
 
     fn row(counter: u64) -> Outcome {
         Outcome::Row(Row {
@@ -288,27 +357,81 @@ mod tests {
         batch.add(place, received, start, 100_000_000);
     }
 
-    #[test]
-    fn the_newest_version_of_a_batch_wins_in_any_order() {
-        let withdrawal = |counter| Outcome::Withdrawal {
+    fn withdrawal(counter: u64, order: Option<OrderId>) -> Outcome {
+        Outcome::Withdrawal(Withdrawal {
             key: [1; 32],
+            order,
             version: Version { epoch: 1, counter },
             event_ms: 0,
             reason: "X".into(),
-        };
+        })
+    }
+
+    /// Counters of the row and of the register's withdrawal.
+    fn fate(round: &Round) -> (Option<u64>, Option<u64>) {
+        round.fates.get(&[1; 32]).map_or((None, None), |fate| {
+            (
+                fate.row.as_ref().map(|row| row.version.counter),
+                fate.ended.as_ref().map(|ended| ended.version.counter),
+            )
+        })
+    }
+
+    #[test]
+    fn the_newest_version_of_a_batch_wins_in_any_order() {
         let mut batch = Batch::new(1);
         feed(&mut batch, 0, 1, 100_000_000, row(5));
-        feed(&mut batch, 1, 2, 100_000_000, withdrawal(7));
+        feed(&mut batch, 1, 2, 100_000_000, withdrawal(7, None));
         feed(&mut batch, 2, 3, 100_000_000, row(6));
-        assert!(
-            matches!(batch.tables[0][&[1; 32]], Fate::Withdrawn { version, .. } if version.counter == 7)
-        );
+        assert_eq!(fate(&batch.tables[0].rounds[0]), (None, Some(7)));
         feed(&mut batch, 3, 4, 100_000_000, row(8));
-        assert!(matches!(&batch.tables[0][&[1; 32]], Fate::Row(row) if row.version.counter == 8));
+        feed(&mut batch, 4, 5, 100_000_000, withdrawal(6, None));
+        assert_eq!(fate(&batch.tables[0].rounds[0]), (Some(8), Some(7)));
+        assert_eq!(batch.tables[0].rounds.len(), 1);
         let step = &batch.steps[&(0, 0)];
-        assert_eq!((step.now.next_offset, step.now.last_sequence), (4, 4));
-        assert_eq!((step.counts.delivered, step.counts.withdrawn), (4, 1));
+        assert_eq!((step.now.next_offset, step.now.last_sequence), (5, 5));
+        assert_eq!((step.counts.delivered, step.counts.withdrawn), (5, 2));
         assert!(batch.sequences.is_empty());
+    }
+
+    #[test]
+    fn what_follows_a_withdrawal_by_the_bus_comes_after_it() {
+        let order = |n| Some(OrderId([n; 16]));
+        let mut batch = Batch::new(1);
+        for (at, outcome) in [
+            row(5),
+            withdrawal(5, order(1)),
+            row(5),
+            row(4),
+            withdrawal(9, order(2)),
+            withdrawal(9, order(3)),
+            row(3),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            feed(&mut batch, at as i64, at as u64 + 1, 100_000_000, outcome);
+        }
+        let rounds = &batch.tables[0].rounds;
+        let seen: Vec<_> = rounds
+            .iter()
+            .map(|round| {
+                (
+                    fate(round).0,
+                    round.orders.get(&[1; 32]).and_then(|o| o.order),
+                )
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (Some(5), order(1)),
+                (Some(5), order(2)),
+                (None, order(3)),
+                (Some(3), None),
+            ]
+        );
+        assert_eq!(batch.steps[&(0, 0)].counts.withdrawn, 0);
     }
 
     #[test]

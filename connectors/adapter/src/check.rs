@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mz_bus::Record;
 use mz_contract::Contract;
-use mz_journal::{DeliveryHeader, Record as _};
+use mz_journal::{DeliveryHeader, OrderId, Record as _, WITHDRAWAL_HEADER};
 use mz_seal::{
     Expect, ExpectDelivery, Headers, KeySource as _, KeyStatus, SealFault, Span, Verifier, Version,
     unframe, verify_signature,
@@ -46,13 +46,21 @@ pub(crate) struct Proof {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Row(Row),
-    Withdrawal {
-        key: Key,
-        version: Version,
-        event_ms: i64,
-        reason: String,
-    },
+    Withdrawal(Withdrawal),
     Rejected(&'static str),
+}
+
+/// A verified withdrawal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Withdrawal {
+    pub key: Key,
+    /// The bus's order; without one the register itself took the record back.
+    pub order: Option<OrderId>,
+    /// Versions up to this one must not be used any more.
+    pub version: Version,
+    /// When the register changed, or when the bus withdrew.
+    pub event_ms: i64,
+    pub reason: String,
 }
 
 /// The bus's word for how far a topic and lane had come.
@@ -76,6 +84,8 @@ pub(crate) struct Received {
 const MAX_REASON_BYTES: usize = 64;
 /// Header that says why a record is withdrawn.
 const REASON: &str = "mz-reason";
+/// What a register's withdrawal without a usable reason says.
+const UNSTATED: &str = "UNSTATED";
 
 pub(crate) struct Checker {
     contract: Arc<Contract>,
@@ -140,14 +150,25 @@ impl Checker {
             .key
             .and_then(|key| key.try_into().ok())
             .ok_or("DELIVERY_KEY_INVALID")?;
-        match record.value {
-            None => {
-                let reason = pairs()
-                    .find(|(name, _)| *name == REASON)
-                    .map(|(_, value)| value);
-                self.withdrawal(target, lane, key, &headers, reason)
-            }
-            Some(value) => self.row(
+        let named = |wanted: &str| {
+            pairs()
+                .find(|(name, _)| *name == wanted)
+                .map(|(_, value)| value)
+        };
+        match (record.value, named(WITHDRAWAL_HEADER)) {
+            (None, Some(word)) => ordered(
+                &self.contract,
+                target,
+                lane,
+                key,
+                word,
+                &headers,
+                named(REASON),
+            ),
+            // Which of the two is meant must never be a question.
+            (Some(_), Some(_)) => Err("WITHDRAWAL_CONTRADICTS"),
+            (None, None) => self.withdrawal(target, lane, key, &headers, named(REASON)),
+            (Some(value), None) => self.row(
                 target,
                 (lane, record.offset),
                 key,
@@ -261,7 +282,7 @@ impl Checker {
             .collect()
     }
 
-    /// A null value. Its seal discloses nothing but that the department withdrew a record; which
+    /// A null value under the department's seal. It discloses nothing but that the department withdrew a record; which
     /// one is the key's word, that is, the bus's.
     fn withdrawal(
         &mut self,
@@ -287,13 +308,14 @@ impl Checker {
         let reason = reason
             .and_then(|reason| std::str::from_utf8(reason).ok())
             .filter(|reason| is_code(reason))
-            .unwrap_or("UNSTATED");
-        Ok(Outcome::Withdrawal {
+            .unwrap_or(UNSTATED);
+        Ok(Outcome::Withdrawal(Withdrawal {
             key,
+            order: None,
             version: verified.meta.version(),
             event_ms: verified.meta.ce_time_ms,
             reason: reason.to_owned(),
-        })
+        }))
     }
 
     fn mark(&self, target: &Target, partition: i32, delivery: &DeliveryHeader) -> MarkSeen {
@@ -313,6 +335,50 @@ impl Checker {
             MarkSeen::Invalid
         }
     }
+}
+
+/// A null value under the bus's own word. The signature covers topic, lane and key, so that the word
+/// about one record of one consumer says nothing about another.
+fn ordered(
+    contract: &Contract,
+    target: &Target,
+    lane: u16,
+    key: Key,
+    word: &[u8],
+    headers: &Headers<'_>,
+    reason: Option<&[u8]>,
+) -> Result<Outcome, &'static str> {
+    let word = mz_journal::Withdrawal::decode(word).map_err(|_| "WITHDRAWAL_MALFORMED")?;
+    if !is_code(&word.reason) {
+        return Err("WITHDRAWAL_MALFORMED");
+    }
+    // A department's seal beside it would be a second word about the same record.
+    if headers.seal.is_some() {
+        return Err("WITHDRAWAL_CONTRADICTS");
+    }
+    let public = contract
+        .seal_key(ANSWERS_BY, &word.key_id)
+        .ok_or("WITHDRAWAL_KEY_UNKNOWN")?;
+    // A revocation counts batches of streams; a withdrawal is in none.
+    if public.status != KeyStatus::Active {
+        return Err("WITHDRAWAL_KEY_REVOKED");
+    }
+    let payload = word.payload(&target.topic, lane, &key);
+    verify_signature(&public.public, &payload, &word.signature)
+        .map_err(|_| "WITHDRAWAL_SIGNATURE_INVALID")?;
+    if reason.is_some_and(|reason| reason != word.reason.as_bytes()) {
+        return Err("WITHDRAWAL_CONTRADICTS");
+    }
+    Ok(Outcome::Withdrawal(Withdrawal {
+        key,
+        order: Some(word.order),
+        version: Version {
+            epoch: word.epoch,
+            counter: word.counter,
+        },
+        event_ms: word.at_ms,
+        reason: word.reason,
+    }))
 }
 
 fn expect<'e>(

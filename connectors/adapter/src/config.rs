@@ -27,7 +27,8 @@ pub struct Config {
     /// Only these datasets and answers; all of the agreement when empty.
     #[serde(default)]
     pub only: Vec<String>,
-    /// What happens to a row whose record is withdrawn.
+    /// What happens to a row whose record is withdrawn. A legal hold (`mz_legal_hold`) turns
+    /// `delete` into freezing for the persons it names.
     #[serde(default)]
     pub on_withdrawal: OnWithdrawal,
     /// Whether each row keeps the delivered bytes and their seal (about 1 KB a row), so that it
@@ -60,6 +61,9 @@ pub enum OnWithdrawal {
     Delete,
     /// The row stays, with `mz_withdrawn_at` set.
     Mark,
+    /// The row moves to `mz_frozen`, which nobody but its owner can read, until the records office
+    /// sets `release_at` there.
+    Freeze,
 }
 
 /// What happens when records were dropped before they were read.

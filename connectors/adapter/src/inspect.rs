@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use mz_bus::Record;
 use mz_contract::Contract;
-use mz_seal::{Datum, unframe};
+use mz_journal::OrderId;
+use mz_seal::{Datum, Version, unframe};
 
 use crate::check::{Checker, Outcome};
 use crate::target::Target;
@@ -19,8 +20,16 @@ pub enum Inspected {
         event_ms: i64,
         fields: Vec<(String, Datum)>,
     },
-    /// The record is withdrawn, for this reason.
-    Withdrawn { reason: String },
+    /// The record must not be used any more, for this reason.
+    Withdrawn {
+        reason: String,
+        /// Up to this version.
+        version: Version,
+        /// When the register changed, or when the bus withdrew, Unix milliseconds.
+        at_ms: i64,
+        /// The bus's order; without one the register itself took the record back.
+        order: Option<OrderId>,
+    },
     /// The code of the check that failed.
     Rejected(&'static str),
 }
@@ -40,7 +49,12 @@ impl Inspector {
 
     pub fn inspect(&mut self, target: &Target, record: &Record<'_>) -> Inspected {
         match self.checker.check(target, record).outcome {
-            Outcome::Withdrawal { reason, .. } => Inspected::Withdrawn { reason },
+            Outcome::Withdrawal(withdrawal) => Inspected::Withdrawn {
+                reason: withdrawal.reason,
+                version: withdrawal.version,
+                at_ms: withdrawal.event_ms,
+                order: withdrawal.order,
+            },
             Outcome::Rejected(code) => Inspected::Rejected(code),
             Outcome::Row(row) => match fields(target, record) {
                 Some(fields) => Inspected::Fields {

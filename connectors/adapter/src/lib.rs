@@ -6,17 +6,22 @@
 //! - [`Inspector`]: the same checks on single deliveries, without a database.
 //! - `check`: nothing is written that the issuing department's signature does not cover.
 //! - `batch`, `store`: newest version per record, rows and positions in one transaction.
+//! - `endings`, `receipts`: withdrawals carried out by their place in the lane; legal holds; the
+//!   department's signed word for it.
 //! - `sql`, [`Ident`]: the only place that makes SQL of names.
 
 mod batch;
 mod check;
 mod column;
 mod config;
+mod endings;
 mod error;
 mod ident;
 mod inspect;
 pub mod limits;
+mod receipts;
 mod service;
+mod session;
 mod sql;
 mod store;
 mod summary;
@@ -25,6 +30,7 @@ mod target;
 pub use batch::SequenceFault;
 pub use column::{Column, ColumnType};
 pub use config::{Config, DatabaseConfig, OnWithdrawal, WhenLost};
+pub use endings::Endings;
 pub use error::Error;
 pub use ident::Ident;
 pub use inspect::{Inspected, Inspector};

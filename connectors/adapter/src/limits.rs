@@ -19,6 +19,16 @@ pub const RETRY_LONGEST: Duration = Duration::from_secs(5);
 pub const DATABASE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A delivery topic drops superseded records no earlier than this after they were written.
 pub const COMPACTION_LAG: Duration = Duration::from_secs(12 * 3600);
+/// How often it is looked whether a hold on frozen records has ended.
+pub const RELEASE_EVERY: Duration = Duration::from_secs(10);
+/// Receipts that are signed and sent at once.
+pub const MAX_RECEIPTS: i64 = 500;
+/// How long the loop stands still for their acknowledgement, and how long that may take in all.
+pub const RECEIPT_MOMENT: Duration = Duration::from_millis(20);
+pub const RECEIPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// First and longest pause before receipts that did not get through are sent again.
+pub const RECEIPT_RETRY_FIRST: Duration = Duration::from_secs(1);
+pub const RECEIPT_RETRY_LONGEST: Duration = Duration::from_secs(60);
 /// Bytes of a configuration file.
 pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
 /// Bytes of a PostgreSQL identifier.

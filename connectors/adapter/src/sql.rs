@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
 use crate::check::Row;
 use crate::column::{Cell, Column, ColumnType};
+use crate::config::OnWithdrawal;
 use crate::ident::{Ident, Literal};
 use crate::target::Target;
 
@@ -64,7 +65,7 @@ const OWN_COMMENTS: [(&str, &str); 12] = [
 #[derive(Debug)]
 pub(crate) struct TableSql {
     upsert: SqlStr,
-    withdraw: SqlStr,
+    end: SqlStr,
 }
 
 fn safe(text: String) -> SqlStr {
@@ -127,15 +128,16 @@ pub(crate) fn create_table(target: &Target) -> SqlStr {
 }
 
 impl TableSql {
-    pub fn new(target: &Target, mark_withdrawn: bool) -> Self {
+    pub fn new(target: &Target, on_withdrawal: OnWithdrawal) -> Self {
         Self {
             upsert: safe(upsert(&target.table, &target.columns)),
-            withdraw: safe(withdraw(&target.table, mark_withdrawn)),
+            end: safe(end(&target.table, on_withdrawal)),
         }
     }
 
     /// Writes rows, none twice; answers one (lane, rows written) per lane. A row that is not
-    /// newer than the table's or than a withdrawal is left out.
+    /// newer than the table's or than its register's withdrawal is left out; one that is marked
+    /// counts as gone.
     pub fn upsert<'q>(
         &self,
         topic: &str,
@@ -186,9 +188,11 @@ impl TableSql {
         query
     }
 
-    /// Ends rows: $1 person, $2 record, $3 epoch, $4 counter, as arrays.
-    pub fn withdraw(&self) -> SqlStr {
-        self.withdraw.clone()
+    /// Ends rows and writes down what became of them. $1 is the topic; then arrays: $2 person,
+    /// $3 record, $4 epoch, $5 counter, $6 reason, $7 order or null, $8 lane, $9 offset,
+    /// $10 sequence; a record comes once. Answers (lane, action, how many).
+    pub fn end(&self) -> SqlStr {
+        self.end.clone()
     }
 }
 
@@ -247,25 +251,104 @@ fn upsert(table: &Ident, columns: &[Column]) -> String {
               OR (r.\"mz_epoch\", r.\"mz_counter\") > (w.\"mz_epoch\", w.\"mz_counter\")\n\
            ON CONFLICT (\"mz_person\", \"mz_record\") DO UPDATE\n\
              SET {updates}, \"mz_stored_at\" = now(), \"mz_withdrawn_at\" = NULL\n\
-             WHERE (EXCLUDED.\"mz_epoch\", EXCLUDED.\"mz_counter\") > (t.\"mz_epoch\", t.\"mz_counter\")\n\
+             WHERE t.\"mz_withdrawn_at\" IS NOT NULL\n\
+                OR (EXCLUDED.\"mz_epoch\", EXCLUDED.\"mz_counter\") > (t.\"mz_epoch\", t.\"mz_counter\")\n\
            RETURNING \"mz_lane\"\n\
          ) SELECT \"mz_lane\", count(*) FROM written GROUP BY \"mz_lane\""
     )
 }
 
-fn withdraw(table: &Ident, mark: bool) -> String {
-    let which = "FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[]) \
-                 AS w (\"mz_person\", \"mz_record\", \"mz_epoch\", \"mz_counter\")\n\
-                 WHERE t.\"mz_person\" = w.\"mz_person\" AND t.\"mz_record\" = w.\"mz_record\"\n\
-                 AND (t.\"mz_epoch\", t.\"mz_counter\") <= (w.\"mz_epoch\", w.\"mz_counter\")";
-    if mark {
-        format!(
-            "UPDATE {table} AS t SET \"mz_withdrawn_at\" = now()\n{which} AND t.\"mz_withdrawn_at\" IS NULL"
+/// A hold that covers `{person}` now. $1 is the topic.
+macro_rules! held {
+    ($person:literal, $topic:literal) => {
+        concat!(
+            "EXISTS (SELECT FROM mz_legal_hold AS h WHERE h.mz_person = ",
+            $person,
+            " AND (h.topic IS NULL OR h.topic = ",
+            $topic,
+            ") AND h.since <= now() AND (h.until IS NULL OR h.until > now()))"
         )
-    } else {
-        format!(
-            "DELETE FROM {table} AS t\n{}",
-            which.replacen("FROM", "USING", 1)
-        )
-    }
+    };
 }
+
+/// Rows go, are marked, or move to `mz_frozen`; each order gets its receipt. An order that finds
+/// nothing but a frozen copy says so, and is bound to that copy's release.
+fn end(table: &Ident, on_withdrawal: OnWithdrawal) -> String {
+    let freeze = match on_withdrawal {
+        OnWithdrawal::Delete => held!("w.person", "$1"),
+        OnWithdrawal::Mark => "false",
+        OnWithdrawal::Freeze => "true",
+    };
+    // Without a rule to keep it, a frozen record waits for nothing but the end of the hold.
+    let release = match on_withdrawal {
+        OnWithdrawal::Delete | OnWithdrawal::Mark => "now()",
+        OnWithdrawal::Freeze => "NULL",
+    };
+    let which = "t.\"mz_person\" = n.person AND t.\"mz_record\" = n.record \
+                 AND (t.\"mz_epoch\", t.\"mz_counter\") <= (n.epoch, n.counter)";
+    let returning = "t.\"mz_person\" AS person, t.\"mz_record\" AS record, \
+                     t.\"mz_epoch\" AS kept_epoch, t.\"mz_counter\" AS kept_counter, \
+                     CASE WHEN n.freeze THEN to_jsonb(t) END AS kept";
+    let (act, done) = match on_withdrawal {
+        OnWithdrawal::Mark => (
+            format!(
+                "UPDATE {table} AS t SET \"mz_withdrawn_at\" = coalesce(t.\"mz_withdrawn_at\", now()) \
+                 FROM n WHERE {which} RETURNING {returning}"
+            ),
+            "'marked'",
+        ),
+        OnWithdrawal::Delete | OnWithdrawal::Freeze => (
+            format!("DELETE FROM {table} AS t USING n WHERE {which} RETURNING {returning}"),
+            "'deleted'",
+        ),
+    };
+    format!(
+        "WITH n AS (\n\
+           SELECT w.*, {freeze} AS freeze\n\
+           FROM unnest($2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[], $6::text[], \
+                       $7::bytea[], $8::integer[], $9::bigint[], $10::bigint[])\n\
+             AS w (person, record, epoch, counter, reason, order_id, lane, \"offset\", sequence)\n\
+         ), gone AS ({act}\n\
+         ), done AS (\n\
+           SELECT n.*, gone.kept_epoch, gone.kept_counter, gone.kept,\n\
+             CASE WHEN gone.person IS NOT NULL THEN CASE WHEN n.freeze THEN 'frozen' ELSE {done} END\n\
+                  WHEN EXISTS (SELECT FROM mz_frozen AS f WHERE f.topic = $1 \
+                               AND f.mz_person = n.person AND f.mz_record = n.record \
+                               AND (f.mz_epoch, f.mz_counter) <= (n.epoch, n.counter)) THEN 'frozen'\n\
+                  ELSE 'absent' END AS action\n\
+           FROM n LEFT JOIN gone ON gone.person = n.person AND gone.record = n.record\n\
+         ), frozen AS (\n\
+           INSERT INTO mz_frozen (topic, mz_person, mz_record, mz_epoch, mz_counter, record, order_id, \
+                                  lane, \"offset\", sequence, reason, release_at)\n\
+           SELECT $1, person, record, coalesce(kept_epoch, epoch), coalesce(kept_counter, counter), kept, \
+                  order_id, lane, \"offset\", sequence, reason, {release}\n\
+           FROM done WHERE action = 'frozen' AND (kept IS NOT NULL OR (order_id IS NOT NULL \
+             AND NOT EXISTS (SELECT FROM mz_frozen AS f WHERE f.topic = $1 AND f.mz_person = done.person \
+                             AND f.mz_record = done.record AND f.order_id = done.order_id)))\n\
+         ), receipts AS (\n\
+           INSERT INTO mz_receipts (order_id, topic, lane, \"offset\", sequence, mz_person, mz_record, \
+                                    mz_epoch, mz_counter, reason, action)\n\
+           SELECT order_id, $1, lane, \"offset\", sequence, person, record, epoch, counter, reason, action\n\
+           FROM done WHERE order_id IS NOT NULL\n\
+             AND NOT EXISTS (SELECT FROM mz_receipts AS r WHERE r.topic = $1 AND r.order_id = done.order_id \
+                             AND r.mz_person = done.person AND r.mz_record = done.record)\n\
+           ON CONFLICT DO NOTHING\n\
+         ) SELECT lane, action, count(*) FROM done GROUP BY lane, action"
+    )
+}
+
+/// Deletes what was frozen once its time has come and no hold covers it; each order gets another
+/// receipt. Answers how many records that were.
+pub(crate) const RELEASE: &str = concat!(
+    "WITH gone AS (\
+       DELETE FROM mz_frozen AS f WHERE f.release_at <= now() AND NOT ",
+    held!("f.mz_person", "f.topic"),
+    " RETURNING f.*\
+     ), receipts AS (\
+       INSERT INTO mz_receipts (order_id, topic, lane, \"offset\", sequence, mz_person, mz_record, \
+                                mz_epoch, mz_counter, reason, action) \
+       SELECT order_id, topic, lane, \"offset\", sequence, mz_person, mz_record, \
+              mz_epoch, mz_counter, reason, 'deleted' \
+       FROM gone WHERE order_id IS NOT NULL ON CONFLICT DO NOTHING\
+     ) SELECT count(record) FROM gone"
+);

@@ -8,10 +8,12 @@ use std::str::FromStr as _;
 use chrono::{DateTime, Utc};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{Connection as _, Row as _};
+use sqlx::{Connection as _, Postgres, Row as _, Transaction};
 
-use crate::batch::{Batch, Fate, LaneStep, Position};
+use crate::batch::{Batch, LaneStep, Position, Reject};
 use crate::check::Row;
+use crate::config::OnWithdrawal;
+use crate::endings::{self, Endings};
 use crate::error::{Error, refuses_value};
 use crate::ident::Ident;
 use crate::limits::DATABASE_TIMEOUT;
@@ -120,8 +122,11 @@ pub(crate) type Stored = HashMap<(usize, i32), i64>;
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
     pub stored: Stored,
-    /// Rows that the database refused: target, lane.
-    pub refused: Vec<(usize, i32)>,
+    /// Records that were refused only here.
+    pub refused: Vec<Reject>,
+    /// Withdrawals by the bus that were carried out, per target and lane.
+    pub ordered: Stored,
+    pub endings: Endings,
 }
 
 /// One connection that owns the tables.
@@ -137,7 +142,7 @@ impl Store {
     pub async fn take(
         database: &Database,
         targets: &[Target],
-        mark_withdrawn: bool,
+        on_withdrawal: OnWithdrawal,
     ) -> Result<Self, Error> {
         let mut connection = database.connect().await?;
         let generation = limited(
@@ -151,7 +156,7 @@ impl Store {
             generation,
             sql: targets
                 .iter()
-                .map(|target| TableSql::new(target, mark_withdrawn))
+                .map(|target| TableSql::new(target, on_withdrawal))
                 .collect(),
         })
     }
@@ -164,14 +169,24 @@ impl Store {
         }
     }
 
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    /// A transaction that can commit nothing once a later owner has come.
+    pub async fn begin(&mut self) -> Result<(Transaction<'_, Postgres>, &[TableSql]), Error> {
+        let mut transaction = limited(self.connection.begin()).await?;
+        owned(&mut transaction, self.generation, &self.schema).await?;
+        Ok((transaction, &self.sql))
+    }
+
     /// Positions of all lanes, made where they are missing.
     pub async fn positions(
         &mut self,
         topics: &[String],
         lanes: u16,
     ) -> Result<HashMap<(usize, i32), Position>, Error> {
-        let mut transaction = limited(self.connection.begin()).await?;
-        owned(&mut transaction, self.generation, &self.schema).await?;
+        let (mut transaction, _) = self.begin().await?;
         limited(
             sqlx::query(
                 "INSERT INTO mz_positions (topic, lane) \
@@ -213,36 +228,32 @@ impl Store {
 
     /// Writes a batch whole or not at all.
     pub async fn apply(&mut self, targets: &[Target], batch: &Batch) -> Result<Applied, Error> {
-        let mut transaction = limited(self.connection.begin()).await?;
-        owned(&mut transaction, self.generation, &self.schema).await?;
+        let schema = self.schema.clone();
+        let (mut transaction, sql) = self.begin().await?;
         let mut applied = Applied::default();
-        for (at, fates) in batch
-            .tables
-            .iter()
-            .enumerate()
-            .filter(|(_, fates)| !fates.is_empty())
-        {
-            let (target, sql) = (&targets[at], &self.sql[at]);
-            withdrawals(&mut transaction, target, sql, fates).await?;
-            let rows: Vec<&Row> = fates
-                .values()
-                .filter_map(|fate| match fate {
-                    Fate::Row(row) => Some(&**row),
-                    Fate::Withdrawn { .. } => None,
-                })
-                .collect();
-            if !rows.is_empty() {
-                upsert(&mut transaction, at, target, sql, &rows, &mut applied).await?;
+        for (at, table) in batch.tables.iter().enumerate() {
+            let (target, sql) = (&targets[at], &sql[at]);
+            for round in &table.rounds {
+                endings::by_register(&mut transaction, at, target, sql, round, &mut applied)
+                    .await?;
+                let rows: Vec<&Row> = round
+                    .fates
+                    .values()
+                    .filter_map(|fate| fate.row.as_deref())
+                    .collect();
+                if !rows.is_empty() {
+                    upsert(&mut transaction, at, target, sql, &rows, &mut applied).await?;
+                }
+                endings::by_bus(&mut transaction, at, target, sql, round, &mut applied).await?;
             }
         }
+        rejects(&mut transaction, targets, &applied.refused).await?;
         bookkeeping(&mut transaction, targets, batch).await?;
         let moved = positions(&mut transaction, targets, batch, &applied).await?;
         if moved != batch.steps.len() as u64 {
             // Somebody else moved a position although this adapter owns the tables: by hand, or
             // an adapter of another version. Never write on top of it.
-            return Err(Error::Superseded {
-                schema: self.schema.clone(),
-            });
+            return Err(Error::Superseded { schema });
         }
         limited(transaction.commit()).await?;
         Ok(applied)
@@ -311,8 +322,12 @@ async fn upsert(
             }
             Err(Error::Database(error)) if refuses_value(&error) => {
                 limited(savepoint.rollback()).await?;
-                reject_row(connection, target, row).await?;
-                applied.refused.push((at, row.lane));
+                applied.refused.push(Reject {
+                    target: at,
+                    lane: row.lane,
+                    offset: row.offset,
+                    code: "VALUE_UNSTORABLE",
+                });
             }
             Err(error) => return Err(error),
         }
@@ -320,72 +335,24 @@ async fn upsert(
     Ok(())
 }
 
-async fn reject_row(
+async fn rejects(
     connection: &mut PgConnection,
-    target: &Target,
-    row: &Row,
+    targets: &[Target],
+    rejects: &[Reject],
 ) -> Result<(), Error> {
-    limited(
-        sqlx::query(
-            "INSERT INTO mz_rejects (topic, lane, \"offset\", code) VALUES ($1, $2, $3, 'VALUE_UNSTORABLE') \
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(&target.topic)
-        .bind(row.lane)
-        .bind(row.offset)
-        .execute(connection),
-    )
-    .await
-    .map(drop)
-}
-
-async fn withdrawals(
-    connection: &mut PgConnection,
-    target: &Target,
-    sql: &TableSql,
-    fates: &HashMap<[u8; 32], Fate>,
-) -> Result<(), Error> {
-    let mut ended: [Vec<Vec<u8>>; 2] = Default::default();
-    let (mut epochs, mut counters, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
-    for (key, fate) in fates {
-        if let Fate::Withdrawn { version, reason } = fate {
-            ended[0].push(key[..16].to_vec());
-            ended[1].push(key[16..].to_vec());
-            epochs.push(i64::from(version.epoch));
-            counters.push(version.counter as i64);
-            reasons.push(reason.clone());
-        }
-    }
-    if reasons.is_empty() {
+    if rejects.is_empty() {
         return Ok(());
     }
-    let [persons, records] = &ended;
     limited(
         sqlx::query(
-            "INSERT INTO mz_withdrawn AS w (topic, mz_person, mz_record, mz_epoch, mz_counter, reason) \
-             SELECT $1, p, r, e, c, why \
-             FROM unnest($2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[], $6::text[]) AS n (p, r, e, c, why) \
-             ON CONFLICT (topic, mz_person, mz_record) DO UPDATE \
-               SET mz_epoch = EXCLUDED.mz_epoch, mz_counter = EXCLUDED.mz_counter, \
-                   reason = EXCLUDED.reason, withdrawn_at = now() \
-               WHERE (EXCLUDED.mz_epoch, EXCLUDED.mz_counter) > (w.mz_epoch, w.mz_counter)",
+            "INSERT INTO mz_rejects (topic, lane, \"offset\", code) \
+             SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::text[]) ON CONFLICT DO NOTHING",
         )
-        .bind(&target.topic)
-        .bind(persons)
-        .bind(records)
-        .bind(&epochs)
-        .bind(&counters)
-        .bind(&reasons)
-        .execute(&mut *connection),
-    )
-    .await?;
-    limited(
-        sqlx::query(sql.withdraw())
-            .bind(persons)
-            .bind(records)
-            .bind(&epochs)
-            .bind(&counters)
-            .execute(connection),
+        .bind(rejects.iter().map(|r| targets[r.target].topic.clone()).collect::<Vec<_>>())
+        .bind(rejects.iter().map(|r| r.lane).collect::<Vec<_>>())
+        .bind(rejects.iter().map(|r| r.offset).collect::<Vec<_>>())
+        .bind(rejects.iter().map(|r| r.code.to_owned()).collect::<Vec<_>>())
+        .execute(connection),
     )
     .await
     .map(drop)
@@ -396,21 +363,7 @@ async fn bookkeeping(
     targets: &[Target],
     batch: &Batch,
 ) -> Result<(), Error> {
-    if !batch.rejects.is_empty() {
-        let rejects = &batch.rejects;
-        limited(
-            sqlx::query(
-                "INSERT INTO mz_rejects (topic, lane, \"offset\", code) \
-                 SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::text[]) ON CONFLICT DO NOTHING",
-            )
-            .bind(rejects.iter().map(|r| targets[r.target].topic.clone()).collect::<Vec<_>>())
-            .bind(rejects.iter().map(|r| r.lane).collect::<Vec<_>>())
-            .bind(rejects.iter().map(|r| r.offset).collect::<Vec<_>>())
-            .bind(rejects.iter().map(|r| r.code.to_owned()).collect::<Vec<_>>())
-            .execute(&mut *connection),
-        )
-        .await?;
-    }
+    rejects(connection, targets, &batch.rejects).await?;
     if !batch.sequences.is_empty() {
         let odd = &batch.sequences;
         limited(
@@ -447,15 +400,11 @@ async fn positions(
         applied
             .refused
             .iter()
-            .filter(|at| **at == (step.target, step.lane))
+            .filter(|reject| (reject.target, reject.lane) == (step.target, step.lane))
             .count() as i64
     };
-    let stored = |step: &LaneStep| {
-        applied
-            .stored
-            .get(&(step.target, step.lane))
-            .copied()
-            .unwrap_or(0)
+    let of = |counts: &Stored, step: &LaneStep| {
+        counts.get(&(step.target, step.lane)).copied().unwrap_or(0)
     };
     let done = limited(
         sqlx::query(
@@ -482,8 +431,8 @@ async fn positions(
             step.mark.and_then(|(_, at_ms)| DateTime::<Utc>::from_timestamp_millis(at_ms))
         }))
         .bind(all(&steps, |step| step.counts.delivered))
-        .bind(all(&steps, stored))
-        .bind(all(&steps, |step| step.counts.withdrawn))
+        .bind(all(&steps, |step| of(&applied.stored, step)))
+        .bind(all(&steps, |step| step.counts.withdrawn + of(&applied.ordered, step)))
         .bind(all(&steps, |step| step.counts.rejected + refused(step)))
         .execute(connection),
     )
@@ -492,7 +441,9 @@ async fn positions(
 }
 
 /// Every answer of the database is waited for only so long: a lost network says nothing.
-async fn limited<T>(call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Error> {
+pub(crate) async fn limited<T>(
+    call: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, Error> {
     match tokio::time::timeout(DATABASE_TIMEOUT, call).await {
         Ok(outcome) => outcome.map_err(Error::Database),
         Err(_) => Err(Error::DatabaseTimeout),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::batch::SequenceFault;
+use crate::endings::Endings;
 
 /// Sub-buckets per power of two: percentiles are right within 3 %.
 const FINE: usize = 32;
@@ -155,6 +156,16 @@ pub struct Summary {
     pub topics: BTreeMap<String, TopicCounts>,
     /// Reason code → records.
     pub rejects: BTreeMap<&'static str, u64>,
+    /// What withdrawals did, by registers and by the bus.
+    pub endings: Endings,
+    /// Frozen records that were deleted because their hold ended or their time had come.
+    pub released: u64,
+    /// Frozen records that are kept now.
+    pub frozen_held: u64,
+    /// Receipts that the bus acknowledged.
+    pub receipts_sent: u64,
+    /// Receipts in the database that it did not acknowledge yet.
+    pub receipts_unsent: u64,
     pub transactions: u64,
     /// Times that the database was lost and found again.
     pub reconnects: u64,
@@ -177,6 +188,15 @@ impl Summary {
             "totals": self.totals(),
             "topics": self.topics,
             "rejects": self.rejects,
+            "withdrawals": {
+                "deleted": self.endings.deleted,
+                "frozen": self.endings.frozen,
+                "marked": self.endings.marked,
+                "absent": self.endings.absent,
+                "released": self.released,
+                "frozen_held": self.frozen_held,
+            },
+            "receipts": {"sent": self.receipts_sent, "unsent": self.receipts_unsent},
             "transactions": self.transactions,
             "reconnects": self.reconnects,
             "latency_ms": {

@@ -1,25 +1,66 @@
-//! A producer without transactions: for whoever owns no stream and no slot (a load generator, a
-//! test that plays an attacker).
+//! A producer without transactions: for whoever owns no stream and no slot (an adapter's receipts, a
+//! load generator, a test that plays an attacker).
 
-use crate::client::Context;
+use crate::client::log;
 use crate::error::BusError;
 use crate::options::BusOptions;
 use crate::producer::headers;
 use crate::tuning;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Idempotent: what is sent is written once and in order.
 pub struct PlainProducer {
     bus: BusOptions,
-    producer: BaseProducer<Context>,
+    producer: BaseProducer<Reports>,
+}
+
+/// Without a transaction nothing but the delivery report says that a record was not written.
+#[derive(Default)]
+struct Reports {
+    failed: Mutex<Option<KafkaError>>,
+}
+
+impl Reports {
+    fn take(&self) -> Option<KafkaError> {
+        self.failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): Self::DeliveryOpaque) {
+        if let Err((error, _)) = result {
+            self.failed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert_with(|| error.clone());
+        }
+    }
 }
 
 impl PlainProducer {
     pub fn open(bus: &BusOptions) -> Result<Self, BusError> {
         let producer = tuning::plain_producer(bus)
-            .create_with_context(Context)
+            .create_with_context(Reports::default())
             .map_err(BusError::Settings)?;
         Ok(Self {
             bus: bus.clone(),
@@ -64,7 +105,10 @@ impl PlainProducer {
         self.producer.poll(Duration::ZERO);
     }
 
-    /// Waits until everything is written.
+    /// Waits until the cluster has acknowledged everything.
+    ///
+    /// # Errors
+    /// The first record since the last flush that was refused or lost, or the wait is over.
     pub fn flush(&self, timeout: Duration) -> Result<(), BusError> {
         let deadline = Instant::now() + timeout;
         while self.producer.in_flight_count() > 0 {
@@ -76,6 +120,12 @@ impl PlainProducer {
             }
             self.producer.poll(Duration::from_millis(1));
         }
-        Ok(())
+        match self.producer.context().take() {
+            None => Ok(()),
+            Some(source) => Err(BusError::Cluster {
+                operation: "write",
+                source,
+            }),
+        }
     }
 }

@@ -139,6 +139,8 @@ fn consent_orders_and_shuts_out_but_delivers_nothing() {
         .into_iter()
         .filter(|(resource, _, _)| *resource == Resource::Topic)
         .map(|(_, name, operation)| (name, operation))
+        // It sees that the contract's topics are there, not what is in them.
+        .filter(|(name, operation)| *operation != Operation::Describe || name.starts_with("bus."))
         .collect();
     let expected = [
         ("bus.audit", Operation::Read),

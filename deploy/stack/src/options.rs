@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Departments whose keys a stack makes when the caller names none.
-pub const DEPARTMENTS: [&str; 3] = ["hrss", "police", "realestate"];
+pub const DEPARTMENTS: [&str; 5] = ["civil", "hrss", "police", "realestate", "union"];
 
 /// Which stack, and what may be turned.
 #[derive(Clone, Debug)]

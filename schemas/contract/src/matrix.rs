@@ -52,13 +52,9 @@ fn agreements(contract: &Contract, page: &mut String) -> std::fmt::Result {
                 agreement.basis.kind.as_str(),
                 agreement.valid_from,
                 agreement.valid_until,
-                if agreement.suspended() {
-                    " **suspended**"
-                } else {
-                    ""
-                },
+                standing(agreement),
                 dataset.id,
-                about_whom(section),
+                about_whom(agreement, section),
                 section.approval.approver,
                 section.approval.document,
             )?;
@@ -66,13 +62,25 @@ fn agreements(contract: &Contract, page: &mut String) -> std::fmt::Result {
     }
     for agreement in &contract.agreements {
         cases(contract, agreement, page)?;
+        consent(contract, agreement, page)?;
     }
     page.push('\n');
     Ok(())
 }
 
-fn about_whom(section: &Section) -> String {
+const fn standing(agreement: &Agreement) -> &'static str {
+    if agreement.ended() {
+        " **terminated**"
+    } else if agreement.suspended() {
+        " **suspended**"
+    } else {
+        ""
+    }
+}
+
+fn about_whom(agreement: &Agreement, section: &Section) -> String {
     let scope = match section.scope {
+        ScopeKind::Case if agreement.consent.is_some() => "同意的人员 people who have consented",
         ScopeKind::Population => "全部人员 everybody",
         ScopeKind::Matching => "符合条件的记录 matching records",
         ScopeKind::Case => "有个案的人员 people with an open case",
@@ -115,6 +123,57 @@ fn cases(contract: &Contract, agreement: &Agreement, page: &mut String) -> std::
             "- 关闭 closes on `{}` when `{}`",
             contract.datasets[close.dataset].id,
             close.when.source()
+        )?;
+    }
+    Ok(())
+}
+
+fn consent(contract: &Contract, agreement: &Agreement, page: &mut String) -> std::fmt::Result {
+    let Some(terms) = &agreement.consent else {
+        return Ok(());
+    };
+    writeln!(page, "\n同意 Consent under `{}`:\n", agreement.id)?;
+    writeln!(
+        page,
+        "- 一次最长 at most {} days at a time, 告知版本 notice version {}",
+        terms.max_days, terms.notice_version
+    )?;
+    writeln!(
+        page,
+        "- 撤回 withdrawal: {} {}",
+        terms.withdrawal.zh, terms.withdrawal.en
+    )?;
+    let by: Vec<_> = terms.representation.iter().map(|by| by.as_str()).collect();
+    writeln!(
+        page,
+        "- {} 岁以下由监护人同意 below {} a guardian consents; 接受代理 accepted representatives: {}",
+        terms.minor_age,
+        terms.minor_age,
+        if by.is_empty() {
+            "–".to_owned()
+        } else {
+            by.join(", ")
+        }
+    )?;
+    let separate: Vec<_> = agreement
+        .sections
+        .iter()
+        .flat_map(|section| {
+            let dataset = &contract.datasets[section.dataset_ix];
+            section.sensitive.iter().map(move |&index| {
+                format!(
+                    "`{}.{}`",
+                    dataset.id,
+                    dataset.fields[usize::from(index)].name
+                )
+            })
+        })
+        .collect();
+    if !separate.is_empty() {
+        writeln!(
+            page,
+            "- 单独同意 separate consent for {}",
+            separate.join(", ")
         )?;
     }
     Ok(())

@@ -44,15 +44,6 @@ impl FieldSet {
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
         (0..MAX_FIELDS as u16).filter(|field| self.contains(*field))
     }
-
-    /// One bit a field, field 0 in bit 7 of byte 0, for `fields` fields: the audit record's form.
-    pub fn bitmap(&self, fields: usize) -> Vec<u8> {
-        let mut out = vec![0; fields.div_ceil(8)];
-        for field in self.iter().map(usize::from).filter(|field| *field < fields) {
-            out[field / 8] |= 0x80 >> (field % 8);
-        }
-        out
-    }
 }
 
 impl FromIterator<u16> for FieldSet {

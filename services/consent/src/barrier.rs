@@ -97,7 +97,8 @@ impl Barrier {
     }
 
     fn tell(&self) {
-        self.changed.send_modify(|turn| *turn = turn.wrapping_add(1));
+        self.changed
+            .send_modify(|turn| *turn = turn.wrapping_add(1));
     }
 
     /// A slot's committed state said how far it had read the lane's grants when it began.
@@ -233,15 +234,25 @@ mod tests {
         barrier.watch(3, ID, 2);
         assert_eq!(barrier.standing(3, awaited).offset, None);
         barrier.read_grant(3, 10, ID, 1);
-        assert_eq!(barrier.standing(3, awaited).offset, None, "an older state of it");
+        assert_eq!(
+            barrier.standing(3, awaited).offset,
+            None,
+            "an older state of it"
+        );
         barrier.read_grant(3, 12, ID, 2);
         let standing = barrier.standing(3, awaited);
         assert_eq!(standing.offset, Some(12));
-        assert_eq!(standing.missing, [(SlotKind::Gateway, 1), (SlotKind::Vault, 1)]);
+        assert_eq!(
+            standing.missing,
+            [(SlotKind::Gateway, 1), (SlotKind::Vault, 1)]
+        );
         // Read up to the change, not past it.
         barrier.shown(SlotKind::Gateway, 3, 12);
         barrier.shown(SlotKind::Vault, 3, 13);
-        assert_eq!(barrier.standing(3, awaited).missing, [(SlotKind::Gateway, 1)]);
+        assert_eq!(
+            barrier.standing(3, awaited).missing,
+            [(SlotKind::Gateway, 1)]
+        );
         barrier.shown(SlotKind::Gateway, 3, 13);
         assert!(barrier.standing(3, awaited).holds());
         // A state that was read late never takes anything back.
@@ -258,7 +269,10 @@ mod tests {
         barrier.fenced(SlotKind::Gateway, 0, 50);
         assert!(barrier.standing(0, Awaited::Offset(49)).holds());
         assert!(!barrier.standing(0, Awaited::Offset(50)).holds());
-        assert_eq!(barrier.standing(0, Awaited::Offset(49)).fenced, [(SlotKind::Gateway, 0)]);
+        assert_eq!(
+            barrier.standing(0, Awaited::Offset(49)).fenced,
+            [(SlotKind::Gateway, 0)]
+        );
     }
 
     #[test]
@@ -268,23 +282,31 @@ mod tests {
         barrier.read_grant(0, 5, ID, 2);
         barrier.watch(0, ID, 3);
         assert_eq!(
-            barrier.standing(0, Awaited::Grant { id: ID, counter: 2 }).offset,
+            barrier
+                .standing(0, Awaited::Grant { id: ID, counter: 2 })
+                .offset,
             None,
             "the later state decides for both"
         );
         barrier.read_grant(0, 9, ID, 3);
         assert_eq!(
-            barrier.standing(0, Awaited::Grant { id: ID, counter: 2 }).offset,
+            barrier
+                .standing(0, Awaited::Grant { id: ID, counter: 2 })
+                .offset,
             Some(9)
         );
         barrier.unwatch(0, ID);
         assert_eq!(
-            barrier.standing(0, Awaited::Grant { id: ID, counter: 3 }).offset,
+            barrier
+                .standing(0, Awaited::Grant { id: ID, counter: 3 })
+                .offset,
             Some(9)
         );
         barrier.unwatch(0, ID);
         assert_eq!(
-            barrier.standing(0, Awaited::Grant { id: ID, counter: 3 }).offset,
+            barrier
+                .standing(0, Awaited::Grant { id: ID, counter: 3 })
+                .offset,
             None
         );
     }

@@ -87,7 +87,13 @@ fn fence(shared: &Arc<Shared>, kind: SlotKind, slot: u32) -> Result<(), ConsentE
             ..State::default()
         };
         let key = topics::fence_key(kind, *lane);
-        producer.send(topics::STATE, i32::from(*lane), &key, Some(&note.encode()), &[])?;
+        producer.send(
+            topics::STATE,
+            i32::from(*lane),
+            &key,
+            Some(&note.encode()),
+            &[],
+        )?;
     }
     producer.commit()?;
     let recorded = shared.runtime.block_on(async {

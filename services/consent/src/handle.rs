@@ -202,7 +202,11 @@ impl From<StoreError> for Refusal {
 
 impl From<ConsentError> for Refusal {
     fn from(error: ConsentError) -> Self {
-        tracing::error!(code = error.code(), error = chain(&error), "the change could not be made");
+        tracing::error!(
+            code = error.code(),
+            error = chain(&error),
+            "the change could not be made"
+        );
         Self::Unavailable
     }
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mz_bus::{Isolation, Polled, Position, Reader, Record};
 use mz_contract::KeyUse;
 use mz_journal::{
-    Audit, AuditKind, AuditWriter, Order, OrderAction, OrderCondition, OrderId, Receipt, Record as _,
-    RecordTag, SubjectTag, topics,
+    Audit, AuditKind, AuditWriter, Order, OrderAction, OrderCondition, OrderId, Receipt,
+    Record as _, RecordTag, SubjectTag, topics,
 };
 use mz_seal::{KeyStatus, verify_signature};
 use rustc_hash::FxHashMap;
@@ -46,9 +46,23 @@ struct Newer {
 }
 
 enum Outcome {
-    Executed { order: OrderId, at_ms: i64, sequence: u64 },
-    Declined { order: OrderId, at_ms: i64, why: String },
-    Destroyed { order: OrderId, at_ms: i64, audit_id: String },
+    Executed {
+        order: OrderId,
+        topic: String,
+        at_ms: i64,
+        /// Of the section's own topic.
+        sequence: Option<u64>,
+    },
+    Declined {
+        order: OrderId,
+        at_ms: i64,
+        why: String,
+    },
+    Destroyed {
+        order: OrderId,
+        at_ms: i64,
+        audit_id: String,
+    },
 }
 
 #[derive(Default)]
@@ -163,15 +177,17 @@ impl Batch {
                 self.holds.insert(key(audit), Hold::Held(delivered));
             }
             (AuditWriter::Gateway, AuditKind::Withdrawn) => {
-                if audit.dataset.starts_with("answer.") {
-                    return;
+                let answer = audit.dataset.starts_with("answer.");
+                if !answer {
+                    self.gone(audit);
                 }
-                self.gone(audit);
                 if let Some(order) = audit.order {
+                    let (consumer, purpose) = (&audit.consumer, &audit.purpose);
                     self.outcomes.push(Outcome::Executed {
                         order,
+                        topic: format!("to.{consumer}.{purpose}.{}", audit.dataset),
                         at_ms: audit.at_ms,
-                        sequence: audit.output_sequence,
+                        sequence: (!answer).then_some(audit.output_sequence),
                     });
                 }
             }
@@ -185,7 +201,8 @@ impl Batch {
                 }
             }
             (AuditWriter::Gateway, AuditKind::Superseded) => {
-                self.newer.push(newer(audit, Some(audit.agreement.to_string())));
+                self.newer
+                    .push(newer(audit, Some(audit.agreement.to_string())));
             }
             // One entry for all denials of an event: whoever holds an older version of this record
             // under a grant that is over will not get this one.
@@ -294,11 +311,18 @@ async fn keep(shared: &Shared, batch: &Batch) -> Result<bool, ConsentError> {
     }
     for outcome in &batch.outcomes {
         match outcome {
-            Outcome::Executed { order, at_ms, sequence } => {
-                step.executed(*order, *at_ms, *sequence).await?;
-            }
+            Outcome::Executed {
+                order,
+                topic,
+                at_ms,
+                sequence,
+            } => step.executed(*order, topic, *at_ms, *sequence).await?,
             Outcome::Declined { order, at_ms, why } => step.declined(*order, *at_ms, why).await?,
-            Outcome::Destroyed { order, at_ms, audit_id } => {
+            Outcome::Destroyed {
+                order,
+                at_ms,
+                audit_id,
+            } => {
                 step.destroyed(*order, audit_id, *at_ms).await?;
             }
         }
@@ -354,7 +378,14 @@ async fn call_back(step: &mut Step, newer: &Newer) -> Result<bool, ConsentError>
         let version = (newer.epoch, newer.counter);
         let dataset = &newer.dataset;
         let order = Order {
-            id: Order::derive_id(agreement, dataset, newer.record, version, "DISMISS", &newer.event),
+            id: Order::derive_id(
+                agreement,
+                dataset,
+                newer.record,
+                version,
+                "DISMISS",
+                &newer.event,
+            ),
             action: OrderAction::Dismiss,
             condition: OrderCondition::Superseded,
             reason: SUPERSEDED.to_owned(),
@@ -382,7 +413,14 @@ pub(crate) async fn give(
     occasion: &[u8],
 ) -> Result<bool, ConsentError> {
     let order = Order {
-        id: Order::derive_id(&held.agreement, &held.dataset, held.record, version, reason, occasion),
+        id: Order::derive_id(
+            &held.agreement,
+            &held.dataset,
+            held.record,
+            version,
+            reason,
+            occasion,
+        ),
         action: OrderAction::Withdraw,
         condition,
         reason: reason.to_owned(),

@@ -4,6 +4,7 @@
 //! behind them is enforced and everything that was delivered before it is known from the audit log, so
 //! that nothing is forgotten.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -46,7 +47,9 @@ pub(crate) fn run(shared: &Arc<Shared>, stop: &AtomicBool) -> Result<(), Consent
             if swept.elapsed() >= ORDER_AGAIN {
                 swept = Instant::now();
                 let horizon = now_ms() - KEEP_REQUESTS_MS;
-                shared.runtime.block_on(shared.store.forget_requests(horizon))?;
+                shared
+                    .runtime
+                    .block_on(shared.store.forget_requests(horizon))?;
             }
             let due = shared
                 .runtime
@@ -71,21 +74,22 @@ fn is_known(
     due: &DueRow,
     known: &mut FxHashMap<i64, Vec<(u16, i64)>>,
 ) -> Result<bool, ConsentError> {
-    if !known.contains_key(&due.id) {
-        let Some(lanes) = shared.runtime.block_on(enforced(shared, &due.scope))? else {
-            return Ok(false);
-        };
-        let mut ends = Vec::new();
-        for lane in lanes {
-            let (_, high) = asker.watermarks(topics::AUDIT, i32::from(lane))?;
-            ends.push((lane, high));
+    let ends = match known.entry(due.id) {
+        Entry::Occupied(held) => held.into_mut(),
+        Entry::Vacant(free) => {
+            let Some(lanes) = shared.runtime.block_on(enforced(shared, &due.scope))? else {
+                return Ok(false);
+            };
+            let mut ends = Vec::new();
+            for lane in lanes {
+                let (_, high) = asker.watermarks(topics::AUDIT, i32::from(lane))?;
+                ends.push((lane, high));
+            }
+            free.insert(ends)
         }
-        known.insert(due.id, ends);
-    }
-    Ok(known.get(&due.id).is_some_and(|ends| {
-        ends.iter().all(|(lane, end)| {
-            shared.audit_reached[usize::from(*lane)].load(Ordering::Acquire) >= *end
-        })
+    };
+    Ok(ends.iter().all(|(lane, end)| {
+        shared.audit_reached[usize::from(*lane)].load(Ordering::Acquire) >= *end
     }))
 }
 
@@ -106,7 +110,7 @@ async fn enforced(shared: &Shared, scope: &Scope) -> Result<Option<Vec<u16>>, Co
             };
             Ok(holds(row.lane, row.offset_seen).then(|| vec![row.lane]))
         }
-        Scope::Agreement(_) => {
+        Scope::Agreement { .. } => {
             let version = shared.in_force().version;
             let all = (0..shared.lanes).all(|lane| {
                 shared
@@ -131,8 +135,8 @@ async fn order(shared: &Shared, due: &DueRow) -> Result<(), ConsentError> {
         let datasets = match &due.scope {
             Scope::Grant(id) => match step.grant(*id).await? {
                 // Opened again meanwhile: nothing is to be called back.
-                Some(row) if row.grant.status == GrantStatus::Open
-                    && row.grant.expires_ms > now_ms() =>
+                Some(row)
+                    if row.grant.status == GrantStatus::Open && row.grant.expires_ms > now_ms() =>
                 {
                     step.due_done(due.id).await?;
                     step.commit().await?;
@@ -147,7 +151,15 @@ async fn order(shared: &Shared, due: &DueRow) -> Result<(), ConsentError> {
         let whole = targets.len() < usize::try_from(MAX_ORDERS_PER_STEP).unwrap_or(usize::MAX);
         for held in &targets {
             let version = (held.epoch, held.counter);
-            give(&mut step, held, version, &due.reason, due.condition, &due.occasion).await?;
+            give(
+                &mut step,
+                held,
+                version,
+                &due.reason,
+                due.condition,
+                &due.occasion,
+            )
+            .await?;
         }
         if whole {
             step.due_done(due.id).await?;
@@ -184,15 +196,22 @@ async fn sweep(shared: &Shared) -> Result<(), ConsentError> {
         let due_ms = end.saturating_add(i64::from(days) * DAY_MS);
         let scope = Scope::Grant(grant.id);
         let occasion = occasion(grant.id, grant.counter);
-        step.put_due(due_ms, &scope, reason, OrderCondition::NotInForce, &occasion)
-            .await?;
+        step.put_due(
+            due_ms,
+            &scope,
+            reason,
+            OrderCondition::NotInForce,
+            &occasion,
+        )
+        .await?;
         step.settle(grant.id).await?;
     }
     let before = now - i64::try_from(ORDER_AGAIN.as_millis()).unwrap_or(i64::MAX);
     let again = step.orders_again(before, now, MAX_ORDERS_AGAIN).await?;
     for row in &again {
         tracing::warn!(lane = row.lane, "an order was not answered: given again");
-        step.send(row.lane, Outgoing::Order(&row.order), None).await?;
+        step.send(row.lane, Outgoing::Order(&row.order), None)
+            .await?;
     }
     step.commit().await?;
     if !again.is_empty() {

@@ -40,21 +40,14 @@ pub enum Evidence {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Representation {
-    pub kind: RepresentationKind,
+    /// `guardian`, `heir` or `agent`.
+    pub kind: String,
     /// The representative's identity number.
     pub id: String,
     /// The document that shows it: certificate, court order, power of attorney.
     pub document: String,
     /// Last day, `2027-01-31`.
     pub valid_until: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RepresentationKind {
-    Guardian,
-    Heir,
-    Agent,
 }
 
 /// Gives consent.

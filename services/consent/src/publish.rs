@@ -148,8 +148,13 @@ impl Publisher {
                 ..State::default()
             };
             let key = topics::state_key(SlotKind::Consent, lane);
-            self.producer
-                .send(topics::STATE, i32::from(lane), &key, Some(&state.encode()), &[])?;
+            self.producer.send(
+                topics::STATE,
+                i32::from(lane),
+                &key,
+                Some(&state.encode()),
+                &[],
+            )?;
         }
         Ok(last)
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::model::{Evidence, RepresentationKind};
+use crate::model::Evidence;
 
 /// Value of `schema_version`.
 pub const SCHEMA_VERSION: &str = "ISO/IEC TS 27560:2023";
@@ -80,7 +80,8 @@ pub struct ConsentRecord {
 /// Who acted for the person: by a tag, not by a number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepresentationRecord {
-    pub kind: RepresentationKind,
+    /// `guardian`, `heir` or `agent`.
+    pub kind: String,
     /// The bus's tag of the representative, hex.
     pub representative: String,
     pub document: String,

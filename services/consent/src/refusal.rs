@@ -61,6 +61,12 @@ pub enum Refusal {
     ContractInvalid(Vec<String>),
     #[error("the contract is one of another bus, or has another number of lanes")]
     ContractForeign,
+    #[error("an agreement is gone from it that was not terminated first")]
+    AgreementDropped,
+    #[error("a consumer still holds records of what the contract no longer knows")]
+    StillHeld,
+    #[error("topics of the contract are missing: bring the cluster in line first")]
+    TopicsMissing,
     #[error("the cursor is not one of this service")]
     CursorInvalid,
     #[error("too many people in one case")]
@@ -95,6 +101,9 @@ impl Refusal {
             Self::GrantKind => "CONSENT_GRANT_KIND",
             Self::ContractInvalid(_) => "CONSENT_CONTRACT_INVALID",
             Self::ContractForeign => "CONSENT_CONTRACT_FOREIGN",
+            Self::AgreementDropped => "CONSENT_AGREEMENT_DROPPED",
+            Self::StillHeld => "CONSENT_STILL_HELD",
+            Self::TopicsMissing => "CONSENT_TOPICS_MISSING",
             Self::CursorInvalid => "CONSENT_CURSOR_INVALID",
             Self::SubjectsTooMany => "CASE_SUBJECTS_TOO_MANY",
             Self::Unavailable => "CONSENT_UNAVAILABLE",
@@ -123,7 +132,10 @@ impl Refusal {
             | Self::AgreementClosed
             | Self::NoticeOutdated
             | Self::GrantClosed
-            | Self::GrantKind => RefusalKind::Conflict,
+            | Self::GrantKind
+            | Self::AgreementDropped
+            | Self::StillHeld
+            | Self::TopicsMissing => RefusalKind::Conflict,
             Self::Unavailable => RefusalKind::Unavailable,
         }
     }

@@ -12,6 +12,7 @@ use mz_contract::{Contract, Mode};
 use mz_journal::topics::SlotKind;
 use tokio::runtime::Runtime;
 
+use crate::acts::contracts;
 use crate::error::ConsentError;
 use crate::handle::Handle;
 use crate::limits::{RETRY_MAX, RETRY_MIN};
@@ -19,7 +20,7 @@ use crate::options::Options;
 use crate::publish::Publisher;
 use crate::shared::{InForceNow, Shared, chain};
 use crate::store::{Database, Store};
-use crate::{contracts, fence, holders, life, watch};
+use crate::{fence, holders, life, watch};
 
 /// Threads for database calls and answers: they wait, they don't compute.
 const RUNTIME_THREADS: usize = 2;
@@ -79,9 +80,13 @@ impl Service {
             runtime: Some(runtime),
         };
         service.spawn("mz-consent-send", publisher(producer))?;
-        service.spawn("mz-consent-watch", |shared, stop| watch::follow(shared, stop))?;
-        service.spawn("mz-consent-audit", |shared, stop| holders::follow(shared, stop))?;
-        service.spawn("mz-consent-life", |shared, stop| life::run(shared, stop))?;
+        service.spawn("mz-consent-watch", |shared, stop| {
+            watch::follow(shared, stop)
+        })?;
+        service.spawn("mz-consent-audit", |shared, stop| {
+            holders::follow(shared, stop)
+        })?;
+        service.spawn("mz-consent-life", life::run)?;
         service.spawn("mz-consent-fence", fences_of(asked))?;
         Ok(service)
     }
@@ -141,7 +146,12 @@ impl Service {
                         continue;
                     };
                     if error.is_permanent() {
-                        tracing::error!(thread = label, code = error.code(), error = chain(&error), "consent service stops");
+                        tracing::error!(
+                            thread = label,
+                            code = error.code(),
+                            error = chain(&error),
+                            "consent service stops"
+                        );
                         failure
                             .lock()
                             .unwrap_or_else(PoisonError::into_inner)
@@ -149,7 +159,12 @@ impl Service {
                         stop.store(true, Ordering::Release);
                         return;
                     }
-                    tracing::warn!(thread = label, code = error.code(), error = chain(&error), "trying again");
+                    tracing::warn!(
+                        thread = label,
+                        code = error.code(),
+                        error = chain(&error),
+                        "trying again"
+                    );
                     if started.elapsed() > RETRY_MAX {
                         pause = RETRY_MIN;
                     }
@@ -182,10 +197,7 @@ fn take_over(options: &Options) -> Result<TxProducer, ConsentError> {
 }
 
 /// Becomes the owner in PostgreSQL and loads the contract in force.
-async fn load(
-    database: &Database,
-    options: &Options,
-) -> Result<(Store, InForceNow), ConsentError> {
+async fn load(database: &Database, options: &Options) -> Result<(Store, InForceNow), ConsentError> {
     let store = Store::take_over(database, &options.instance).await?;
     let given = InForceNow {
         version: 0,
@@ -231,9 +243,9 @@ fn publisher(
                 let mut producer = TxProducer::open(&shared.bus, &id, tuning::TRANSACTION_TIMEOUT)?;
                 // Whoever owns the database's half is the owner: an instance that lost it must not
                 // take the id back.
-                shared.runtime.block_on(async {
-                    shared.store.step().await?.commit().await
-                })?;
+                shared
+                    .runtime
+                    .block_on(async { shared.store.step().await?.commit().await })?;
                 producer.init()?;
                 producer
             }

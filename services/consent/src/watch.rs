@@ -124,7 +124,9 @@ fn grant(
         let in_force = InForce::decode(value).map_err(unreadable)?;
         let version = in_force.version;
         shared.barrier.read_version(lane, record.offset, version);
-        batch.versions.push((in_force_place(version), lane, record.offset));
+        batch
+            .versions
+            .push((in_force_place(version), lane, record.offset));
         return Ok(());
     }
     let grant = Grant::decode(value).map_err(unreadable)?;

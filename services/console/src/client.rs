@@ -22,6 +22,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
 /// Pages that one who-read follows.
 const MAX_PAGES: usize = 1_000;
+/// Identity numbers read at once: more than a case takes.
+const MAX_IDS: usize = 1_000;
 /// Longest line read as an identity number, bytes.
 const MAX_ID_LINE_BYTES: u64 = 256;
 
@@ -198,9 +200,27 @@ fn join(mut before: Page, page: Page) -> Page {
     before
 }
 
+/// Identity numbers from standard input, one a line, up to an empty line or the end. At a terminal
+/// each is asked for.
+pub fn read_ids(prompt: &str) -> Result<Vec<IdNumber>, ClientError> {
+    let mut found = Vec::new();
+    while found.len() < MAX_IDS {
+        let line = read_line(prompt)?;
+        if line.trim().is_empty() {
+            break;
+        }
+        found.push(IdNumber::parse(line.trim())?);
+    }
+    Ok(found)
+}
+
 /// An identity number from standard input: asked for at a terminal, else the first line. Never
 /// from an argument, where `ps` and the shell's history would show it.
 pub fn read_id(prompt: &str) -> Result<IdNumber, ClientError> {
+    Ok(IdNumber::parse(read_line(prompt)?.trim())?)
+}
+
+fn read_line(prompt: &str) -> Result<String, ClientError> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         let mut err = std::io::stderr();
@@ -214,5 +234,5 @@ pub fn read_id(prompt: &str) -> Result<IdNumber, ClientError> {
         .take(MAX_ID_LINE_BYTES)
         .read_line(&mut line)
         .map_err(ClientError::Input)?;
-    Ok(IdNumber::parse(line.trim())?)
+    Ok(line)
 }

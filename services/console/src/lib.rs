@@ -14,7 +14,6 @@
 mod api;
 mod client;
 mod consent_client;
-pub mod face;
 pub mod limits;
 mod options;
 pub mod pretty;
@@ -30,7 +29,7 @@ mod tls;
 pub mod who_read;
 
 pub use api::problem::Problem;
-pub use client::{Client, ClientError, read_id};
+pub use client::{Client, ClientError, read_id, read_ids};
 pub use options::{ConsentOptions, Options, VaultOptions};
 pub use principal::{Principal, PrincipalError};
 pub use server::Server;

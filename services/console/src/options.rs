@@ -29,5 +29,5 @@ pub struct ConsentOptions {
     pub listen: SocketAddr,
     /// The bus CA, and the certificate of `bus.consent`.
     pub tls: TlsFiles,
-    pub consent: crate::face::Options,
+    pub consent: mz_consent::Options,
 }

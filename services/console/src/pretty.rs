@@ -1,5 +1,7 @@
 //! Bundles and logs as text for a terminal, in Chinese or English.
 
+pub mod grants;
+
 use std::fmt::Write as _;
 
 use mz_contract::Lang;
@@ -176,6 +178,13 @@ fn entry_lines(out: &mut String, entry: &Entry, lang: Lang) {
         ("exposed", Lang::Zh) => "可能泄露",
         ("case_opened", Lang::Zh) => "立案",
         ("case_closed", Lang::Zh) => "结案",
+        ("withdrawn", Lang::Zh) => "收回",
+        ("order_declined", Lang::Zh) => "收回未执行",
+        ("superseded", Lang::Zh) => "不再符合条件",
+        ("consent_given", Lang::Zh) => "同意",
+        ("grant_changed", Lang::Zh) => "授权变更",
+        ("consent_revoked", Lang::Zh) => "撤回同意",
+        ("erased", Lang::Zh) => "删除",
         (other, _) => other,
     };
     line(

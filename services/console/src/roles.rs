@@ -19,14 +19,17 @@ pub enum Role {
     Auditor,
     /// `bus.security`: the security administrator.
     Security,
-    /// Any other certificate of the bus: connectors, adapters, services, the system administrator.
+    /// `<dept>.adapter`: a department's receiving end.
+    Adapter,
+    /// Any other certificate of the bus: connectors, services, the system administrator.
     Other,
 }
 
 /// All of them, in the order of the matrix.
-pub const ROLES: [Role; 6] = [
+pub const ROLES: [Role; 7] = [
     Role::Portal,
     Role::Window,
+    Role::Adapter,
     Role::DepartmentAuditor,
     Role::Auditor,
     Role::Security,
@@ -41,6 +44,7 @@ impl Role {
             (true, "auditor") => Self::Auditor,
             (true, "security") => Self::Security,
             (false, "window") => Self::Window,
+            (false, "adapter") => Self::Adapter,
             (false, "auditor") => Self::DepartmentAuditor,
             _ => Self::Other,
         }
@@ -51,6 +55,7 @@ impl Role {
         match self {
             Self::Portal => "bus.portal",
             Self::Window => "<dept>.window",
+            Self::Adapter => "<dept>.adapter",
             Self::DepartmentAuditor => "<dept>.auditor",
             Self::Auditor => "bus.auditor",
             Self::Security => "bus.security",
@@ -78,9 +83,12 @@ impl Route {
 }
 
 const ACTORS: &[Role] = &[Role::Portal, Role::Window];
+/// Those, and whoever may stop a flow but never widen one.
+const STOPPERS: &[Role] = &[Role::Portal, Role::Window, Role::Security];
 const WINDOW: &[Role] = &[Role::Window];
 const SECURITY: &[Role] = &[Role::Security];
 const OVERSIGHT: &[Role] = &[Role::Auditor, Role::Security];
+const LOOKERS: &[Role] = &[Role::Portal, Role::Window, Role::Auditor, Role::Security];
 
 macro_rules! routes {
     ($($name:ident: $path:literal, $roles:expr, $zh:literal, $en:literal, $only_zh:literal, $only_en:literal;)*) => {
@@ -107,32 +115,32 @@ routes! {
         "部门审计员只看本部门的读取", "a department's auditor sees what that department did";
     GIVE: "/v1/consents/give", ACTORS,
         "登记同意", "give consent",
-        "门户须附本人操作的签名证据；窗口须注明经办人和文书", "the portal with signed evidence of the person's act; a window with operator and document";
-    REVOKE: "/v1/grants/revoke", ACTORS,
+        "门户须附本人操作的签名证据；窗口只为本部门的协议，注明经办人和文书", "the portal with signed evidence of the person's act; a window for agreements of its own department, with operator and document";
+    REVOKE: "/v1/grants/revoke", STOPPERS,
         "撤回同意", "revoke a consent",
-        "门户只限本人的授权", "the portal: grants of the person who acts";
-    PAUSE: "/v1/grants/pause", ACTORS,
+        "门户只限本人；任何部门的窗口须核对本人号码；均须注明经办人", "the portal: the person's own; a window of any department with the person's number; with an operator";
+    PAUSE: "/v1/grants/pause", STOPPERS,
         "暂停授权", "pause a grant",
-        "门户只限本人的授权", "the portal: grants of the person who acts";
+        "同撤回；办件只限本部门", "as for revoking; cases: of its own department";
     RESUME: "/v1/grants/resume", ACTORS,
         "恢复授权", "resume a grant",
-        "恢复同意须有本人操作的证据", "a consent: with evidence of the person's act";
+        "窗口只限本部门；恢复同意须有本人操作的证据", "a window: of its own department; a consent with evidence of the person's act";
     EXTEND: "/v1/grants/extend", ACTORS,
         "延长授权", "extend a grant",
-        "延长同意须有本人操作的证据", "a consent: with evidence of the person's act";
-    CLOSE: "/v1/grants/close", WINDOW,
+        "窗口只限本部门；延长同意须有本人操作的证据", "a window: of its own department; a consent with evidence of the person's act";
+    CLOSE: "/v1/grants/close", &[Role::Window, Role::Security],
         "结案", "close a case",
-        "本部门的办件", "cases of its own department";
-    LIST: "/v1/grants/list", &[Role::Portal, Role::Window, Role::Auditor],
+        "窗口只限本部门的办件", "a window: cases of its own department";
+    LIST: "/v1/grants/list", LOOKERS,
         "查询某人的授权及其经过", "list a person's grants and their history",
         "窗口只看给予本部门的授权；查询本身入审计", "a window: grants to its own department; the question is audited";
-    ENFORCEMENT: "/v1/grants/enforcement", &[Role::Portal, Role::Window, Role::Auditor, Role::Security],
+    ENFORCEMENT: "/v1/grants/enforcement", &[Role::Portal, Role::Window, Role::Adapter, Role::Auditor, Role::Security],
         "查询变更是否已生效", "ask whether a change is enforced",
-        "", "";
+        "部门只问给予本部门的授权", "a department: grants to itself";
     OPEN_CASE: "/v1/cases/open", WINDOW,
         "立案", "open a case",
         "本部门的协议，且协议允许", "agreements of its own department that allow it";
-    WHY: "/v1/why", &[Role::Portal, Role::Window, Role::Auditor],
+    WHY: "/v1/why", LOOKERS,
         "查询某部门为何能（不能）看到某人的哪些字段", "ask why a department gets which fields about a person",
         "窗口只问本部门；查询本身入审计", "a window: about its own department; the question is audited";
     SUSPEND: "/v1/agreements/suspend", SECURITY,
@@ -146,8 +154,9 @@ routes! {
         "须有各提供部门的有效签名", "with the providers' valid signatures";
     VERSIONS: "/v1/contract/versions", OVERSIGHT,
         "列出曾启用的契约版本", "list the versions that were in force", "", "";
-    WITHDRAWALS: "/v1/withdrawals", OVERSIGHT,
-        "列出收回及回执", "list withdrawals and their receipts", "", "";
+    WITHDRAWALS: "/v1/withdrawals", &[Role::Window, Role::Adapter, Role::Auditor, Role::Security],
+        "列出收回及回执", "list withdrawals and their receipts",
+        "部门只看自己的", "a department: its own";
     ERASE: "/v1/subjects/erase", SECURITY,
         "删除某人的信息", "erase a person", "", "";
 }
@@ -164,7 +173,7 @@ pub fn matrix() -> String {
          a test writes this page. Every route is `POST`, JSON, mutual TLS; `<dept>` is any department. The last\n\
          column says what the service looks at beside the certificate. Schemas (`/schemas`, `/subjects`) and\n\
          `/health/*` answer any certificate of the bus.\n\n\
-         哪种证书可以调用哪个接口。本表由代码生成，测试保证一致。“其他”指连接器、接收端、总线各服务和系统管理员。\n\
+         哪种证书可以调用哪个接口。本表由代码生成，测试保证一致。others 指连接器、总线各服务和系统管理员。\n\
          系统管理员、安全管理员、审计员三权分立，不由同一人担任。\n\n",
     );
     page.push_str("| Route | What · 做什么 |");

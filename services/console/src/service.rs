@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::face::{ConsentError, Service as Consent};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
+use mz_consent::{ConsentError, Service as Consent};
 use mz_contract::Contract;
 use mz_vault::{Service as Vault, VaultError};
 use tokio::sync::{Semaphore, watch};

@@ -348,7 +348,11 @@ fn entry(contract: &Contract, audit: &Audit<'_>) -> Entry {
     });
     let reads = matches!(
         audit.kind,
-        AuditKind::Delivered | AuditKind::Lookup | AuditKind::Exposed | AuditKind::Denied
+        AuditKind::Delivered
+            | AuditKind::Lookup
+            | AuditKind::Exposed
+            | AuditKind::Denied
+            | AuditKind::Withdrawn
     );
     Entry {
         audit_id: format!("{}-{}-{}", audit.writer.name(), audit.lane, audit.number),

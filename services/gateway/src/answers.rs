@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::options::Keys;
+use crate::orders::Recall;
 use crate::outbox::{Halt, REASON_HEADER, WITHDRAWN_BY_SOURCE};
 use crate::plan::Plan;
 
@@ -54,11 +55,13 @@ pub(crate) enum Body {
     },
     /// The record is gone: the source's own seal says so.
     Withdrawal { seal: Vec<u8> },
+    /// The bus takes it back.
+    Recall(Recall),
 }
 
 impl PendingAnswer {
     fn is_withdrawal(&self) -> bool {
-        matches!(self.body, Body::Withdrawal { .. })
+        matches!(self.body, Body::Withdrawal { .. } | Body::Recall(_))
     }
 
     /// The Avro record of an answer: value, as of, source dataset, source event.
@@ -181,16 +184,23 @@ fn withdraw(
     producer: &mut TxProducer,
 ) -> Result<(), Halt> {
     for answer in part {
-        let Body::Withdrawal { seal } = &answer.body else {
-            continue;
-        };
-        let listed: [(&str, &[u8]); 3] = [
-            (headers::SEAL, seal),
-            (DELIVERY_HEADER, &answer.delivery),
-            (REASON_HEADER, WITHDRAWN_BY_SOURCE.as_bytes()),
-        ];
         let topic = &plan.outputs[answer.output].topic;
-        producer.send(topic, i32::from(lane), &answer.key, None, &listed)?;
+        let partition = i32::from(lane);
+        match &answer.body {
+            Body::Withdrawal { seal } => {
+                let listed: [(&str, &[u8]); 3] = [
+                    (headers::SEAL, seal),
+                    (DELIVERY_HEADER, &answer.delivery),
+                    (REASON_HEADER, WITHDRAWN_BY_SOURCE.as_bytes()),
+                ];
+                producer.send(topic, partition, &answer.key, None, &listed)?;
+            }
+            Body::Recall(recall) => {
+                let listed = recall.headers(&answer.delivery);
+                producer.send(topic, partition, &answer.key, None, &listed)?;
+            }
+            Body::Value { .. } => {}
+        }
     }
     Ok(())
 }

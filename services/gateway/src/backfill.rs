@@ -5,6 +5,7 @@ use mz_bus::TxProducer;
 use mz_journal::{
     Fence, Fetch, Grant, GrantId, OpenBackfill, Record as _, RecordTag, SubjectTag, topics,
 };
+use mz_policy::{Asks, GrantsIndex, Held};
 use mz_seal::Version;
 use rustc_hash::FxHashMap;
 
@@ -173,11 +174,24 @@ impl Backfills {
         }
     }
 
-    /// Writes a request for each that must be asked: everything below the lane's positions.
-    /// Answers how many were written.
+    /// The same under another contract. What was decided of a dataset that it doesn't have matters to
+    /// nobody any more.
+    pub(crate) fn remap(&mut self, from: &Plan, to: &Plan) {
+        let moved = |at: usize| to.source_ix(&from.sources[at].topic);
+        for backfill in self.by_grant.values_mut() {
+            let decided = std::mem::take(&mut backfill.decided).into_iter();
+            backfill.decided = decided
+                .filter_map(|((source, record), version)| Some(((moved(source)?, record), version)))
+                .collect();
+        }
+    }
+
+    /// Writes a request for each that must be asked: everything below the lane's positions, of what the
+    /// grant covers. Answers how many were written.
     pub(crate) fn ask(
         lane: &mut Lane,
         plan: &Plan,
+        (grants, asks): (&GrantsIndex, &Asks),
         producer: &mut TxProducer,
     ) -> Result<u64, Halt> {
         if !lane.backfills.any_stale() {
@@ -193,15 +207,13 @@ impl Backfills {
             backfill.received = 0;
             backfill.decided.clear();
             backfill.open.attempt += 1;
-            let sources = plan
-                .agreement_ix(&backfill.open.agreement)
-                .map_or(&[][..], |at| &plan.agreements[at as usize].case_sources);
-            let fences: Vec<Fence> = sources
-                .iter()
+            let open = &backfill.open;
+            let held = grants.get(open.subject, open.grant);
+            let fences: Vec<Fence> = covered(plan, asks, &open.agreement, held)
                 .filter_map(|source| {
                     Some(Fence {
-                        topic: plan.sources[*source].topic.clone(),
-                        offset: lane.positions[*source].filter(|offset| *offset > 0)?,
+                        topic: plan.sources[source].topic.clone(),
+                        offset: lane.positions[source].filter(|offset| *offset > 0)?,
                     })
                 })
                 .collect();
@@ -237,6 +249,22 @@ impl Backfills {
         lane.touched = true;
         Ok(asked)
     }
+}
+
+/// Sources of the agreement's case sections that a grant covers, in force or not: what is sent is decided
+/// when it comes.
+fn covered<'p>(
+    plan: &'p Plan,
+    asks: &Asks,
+    agreement: &str,
+    held: Option<Held>,
+) -> impl Iterator<Item = usize> {
+    let at = plan.agreement_ix(agreement).map(|at| at as usize);
+    let sources = at.map_or(&[][..], |at| &plan.agreements[at].case_sources);
+    sources.iter().filter_map(move |case| {
+        let section = &plan.agreement(at?).sections[case.section];
+        held?.answers(asks.section(section)?).then_some(case.source)
+    })
 }
 
 impl Backfill {

@@ -14,6 +14,10 @@ fn every_code_has_its_texts() {
         crate::WITHDRAWN_BY_SOURCE,
         crate::cases::OPENED,
         crate::cases::CLOSED,
+        crate::orders::STILL_IN_FORCE,
+        crate::orders::NEWER_DELIVERED,
+        crate::orders::AGREEMENT_UNKNOWN,
+        crate::orders::ORDER_MALFORMED,
         "CASE_SUBJECT_INVALID",
         "CASE_SUBJECTS_TOO_MANY",
         "FACT_FOREIGN",
@@ -28,6 +32,8 @@ fn every_code_has_its_texts() {
         .chain(Error::CODES)
         .chain(Rule::CODES)
         .chain(SealFault::CODES)
+        .chain(crate::replay::ReplayError::CODES)
+        .chain(crate::replay::Note::CODES)
         .chain(own);
     for code in all {
         let reason = reasons

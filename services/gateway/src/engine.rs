@@ -2,20 +2,16 @@
 //! writes; at the end writes summaries, answers and the state of every lane that it touched.
 //! Knows no clock, no loop and no retries: see `slot.rs`.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use mz_bus::{Polled, Record, TxProducer};
-use mz_journal::{
-    AuditCause, AuditCounts, AuditKind, Grant, GrantRef, GrantStatus, Record as _, topics,
-};
-use mz_policy::{Asks, Change, GrantsIndex, Now, REFETCH};
+use mz_journal::{AuditCause, AuditCounts, AuditKind, InForce, Record as _, topics};
+use mz_policy::{Asks, GrantsIndex, Now};
 use mz_seal::Verifier;
 
 use crate::answers;
 use crate::backfill::Backfills;
-use crate::error::Error;
 use crate::lane::{Lane, Tally};
 use crate::options::{Keys, Options};
 use crate::outbox::{Halt, Outbox, Writer};
@@ -42,6 +38,10 @@ pub(crate) struct Engine {
     pub open_since: Option<Instant>,
     /// Why nothing more may be done in this transaction.
     pub halt: Option<Halt>,
+    /// Number of the contract version in force; 0 while `bus.grants` names none.
+    pub version: u64,
+    /// A later one that was read: see [`Self::must_switch`].
+    pub next: Option<InForce>,
     /// Topic last seen, with what it is.
     route: (String, Route),
 }
@@ -52,6 +52,7 @@ enum Route {
     Source(usize),
     Grants,
     Facts,
+    Orders,
     Unknown,
 }
 
@@ -82,15 +83,46 @@ impl Engine {
             now,
             open_since: None,
             halt: None,
+            version: 0,
+            next: None,
             route: (String::new(), Route::Unknown),
             plan,
         }
     }
 
+    /// Another contract is in force and no transaction is open: nothing may be decided, and nothing more
+    /// is taken, until the slot has switched to it.
+    pub(crate) fn must_switch(&self) -> bool {
+        self.next.is_some() && self.open_since.is_none()
+    }
+
+    /// Lays everything out for another contract, between two transactions. Grants stay as they are:
+    /// they are not read under any contract.
+    pub(crate) fn switch(&mut self, plan: Arc<Plan>, version: u64) {
+        let from = std::mem::replace(&mut self.plan, plan);
+        let lanes = std::mem::take(&mut self.lanes).into_iter();
+        self.lanes = lanes
+            .map(|lane| {
+                let mut lane = lane.remap(&from, &self.plan);
+                lane.announce = true;
+                lane
+            })
+            .collect();
+        self.asks = Asks::of(&self.plan.contract, &mut self.grants);
+        // Both remember what was true under the old one: signatures of keys that may be revoked now,
+        // pseudonyms by the agreement's place in the contract.
+        self.verifier = Verifier::new();
+        self.people = People::new(self.plan.contract.lanes);
+        self.route = (String::new(), Route::Unknown);
+        self.version = version;
+        self.next = None;
+    }
+
     /// Something waits that a transaction must begin for although no source record came.
     pub(crate) fn wants_transaction(&self) -> bool {
         self.lanes.iter().any(|lane| {
-            lane.fresh_grants
+            lane.announce
+                || lane.fresh_grants
                 || lane.backfills.any_stale()
                 || (!lane.pending_grants.is_empty() && lane.backfills.has_room())
         })
@@ -105,62 +137,48 @@ impl Engine {
         producer.begin()?;
         self.open_since = Some(Instant::now());
         for at in 0..self.lanes.len() {
+            self.announce(producer, at)?;
             self.enforce_grants(at)?;
             let lane = &mut self.lanes[at];
-            self.out.counts.fetches += Backfills::ask(lane, &self.plan, producer)?;
+            let index = (&self.grants, &self.asks);
+            self.out.counts.fetches += Backfills::ask(lane, &self.plan, index, producer)?;
         }
         Ok(())
     }
 
-    /// Joins what was read of `bus.grants`. Where there is no room for another backfill, what would
-    /// open waits (and the recorded position with it); what restricts never does.
-    fn enforce_grants(&mut self, at: usize) -> Result<(), Halt> {
-        let lane = &mut self.lanes[at];
-        lane.fresh_grants = false;
-        if lane.pending_grants.is_empty() {
-            lane.grants_position = lane.grants_read;
+    /// After a switch, the lane's first entry under the new contract says so.
+    fn announce(&mut self, producer: &mut TxProducer, at: usize) -> Result<(), Halt> {
+        let version = self.version;
+        if !std::mem::take(&mut self.lanes[at].announce) {
             return Ok(());
         }
-        lane.touched = true;
-        let mut waiting = VecDeque::new();
-        let mut opened: Vec<Grant> = Vec::new();
-        for (offset, grant) in std::mem::take(&mut lane.pending_grants) {
-            // One that this contract doesn't know permits nothing now, and is kept for one that does.
-            let agreement = self.plan.agreement_ix(&grant.agreement);
-            let opens = grant.status == GrantStatus::Open;
-            let room = lane.backfills.len() + opened.len() < crate::backfill::MAX_OPEN_BACKFILLS;
-            if opens && !room {
-                waiting.push_back((offset, grant));
-                continue;
-            }
-            // Where a grant of everything was in force already, its own backfill has brought the facts.
-            let ask = agreement.and_then(|at| self.asks.agreement(at as usize));
-            let now_ms = self.now.ms;
-            let brought = ask.is_some_and(|ask| self.grants.has_all(grant.subject, ask, now_ms));
-            let change = self.grants.join(&grant).map_err(Error::from)?;
-            self.out.counts.grants_read += 1;
-            let due = !brought || grant.reason == REFETCH;
-            if change == Change::Opened && agreement.is_some() && due {
-                opened.push(grant);
-            }
-        }
-        lane.grants_position = waiting
-            .front()
-            .map_or(lane.grants_read, |(offset, _)| *offset);
-        lane.pending_grants = waiting;
-        for grant in opened {
-            // Closed by what was read behind it: nothing is due.
-            let held = self.grants.get(grant.subject, grant.id);
-            if held.is_some_and(|held| held.bar(self.now.ms).is_none()) {
-                lane.backfills.open(&grant);
-            }
-        }
+        let (mut w, lane) = self.writer(producer, at);
+        let mut entry = w.entry(lane, AuditKind::ContractInForce, AuditCause::Rule);
+        entry.reason = version.to_string().into();
+        w.audit(lane, &mut entry)?;
         Ok(())
+    }
+
+    /// The open transaction and one of its lanes.
+    pub(crate) fn writer<'e>(
+        &'e mut self,
+        producer: &'e mut TxProducer,
+        at: usize,
+    ) -> (Writer<'e>, &'e mut Lane) {
+        let w = Writer {
+            producer,
+            plan: &self.plan,
+            keys: &self.keys,
+            out: &mut self.out,
+            now: self.now,
+        };
+        (w, &mut self.lanes[at])
     }
 
     /// Takes one thing that was read. After a failure nothing more is taken: see [`Self::halt`].
     pub(crate) fn take(&mut self, producer: &mut TxProducer, polled: Polled<'_>) {
-        if self.halt.is_some() {
+        // What is not taken now is read again after the switch: positions stay where they are.
+        if self.halt.is_some() || self.must_switch() {
             return;
         }
         let outcome = match polled {
@@ -207,24 +225,22 @@ impl Engine {
                 lane.touched = true;
                 Ok(())
             }
+            Route::Orders => {
+                if self.lanes[at]
+                    .orders_position
+                    .is_some_and(|next| record.offset < next)
+                {
+                    return Ok(());
+                }
+                self.begin(producer)?;
+                self.order(producer, at, record)?;
+                let lane = &mut self.lanes[at];
+                lane.orders_position = Some(record.offset + 1);
+                lane.touched = true;
+                Ok(())
+            }
             Route::Unknown => Ok(()),
         }
-    }
-
-    /// A grant was read: it waits for the start of the next transaction.
-    pub(crate) fn grant(&mut self, at: usize, record: &Record<'_>) -> Result<(), Error> {
-        let lane = &mut self.lanes[at];
-        if record.offset < lane.grants_read {
-            return Ok(());
-        }
-        if let Some(grant) = read_grant(lane.lane, record)? {
-            let grant = grant.to_owned();
-            lane.unread_cases.remove(&grant.id);
-            lane.pending_grants.push_back((record.offset, grant));
-            lane.fresh_grants = true;
-        }
-        lane.grants_read = record.offset + 1;
-        Ok(())
     }
 
     /// A partition was read to its end: positions move past control records too.
@@ -244,6 +260,11 @@ impl Engine {
             Route::Grants => lane.grants_read = next_offset.max(lane.grants_read),
             Route::Facts => {
                 if let Some(position) = &mut lane.facts_position {
+                    *position = next_offset.max(*position);
+                }
+            }
+            Route::Orders => {
+                if let Some(position) = &mut lane.orders_position {
                     *position = next_offset.max(*position);
                 }
             }
@@ -288,26 +309,13 @@ impl Engine {
         self.open_since = None;
         self.out.counts = crate::stats::Counts::default();
         self.out.refused.clear();
+        self.out.declined.clear();
     }
 
     /// One summary per agreement and dataset (or answer) that matched anything.
     fn summaries(&mut self, producer: &mut TxProducer, at: usize) -> Result<(), Halt> {
-        let Self {
-            plan,
-            keys,
-            lanes,
-            out,
-            now,
-            ..
-        } = self;
-        let lane = &mut lanes[at];
-        let mut w = Writer {
-            producer,
-            plan,
-            keys,
-            out,
-            now: *now,
-        };
+        let (mut w, lane) = self.writer(producer, at);
+        let plan = w.plan;
         for (index, output) in plan.outputs.iter().enumerate() {
             for (cause, tally) in [
                 (AuditCause::Stream, lane.streamed[index]),
@@ -344,6 +352,7 @@ impl Engine {
             Route::Source(source) => source,
             Route::Grants => sources,
             Route::Facts => sources + 1,
+            Route::Orders => sources + 2,
             Route::Unknown => return,
         };
         self.lanes[at].at_end[slot] = end;
@@ -366,6 +375,7 @@ impl Engine {
             let route = match topic {
                 topics::GRANTS => Route::Grants,
                 topics::FACTS => Route::Facts,
+                topics::ORDERS => Route::Orders,
                 other => self
                     .plan
                     .source_ix(other)
@@ -375,21 +385,4 @@ impl Engine {
         }
         self.route.1
     }
-}
-
-/// A grant as it lies in `bus.grants`; `None` for a tombstone (forgotten after its time).
-pub(crate) fn read_grant<'r>(
-    lane: u16,
-    record: &Record<'r>,
-) -> Result<Option<GrantRef<'r>>, Error> {
-    let Some(value) = record.value else {
-        return Ok(None);
-    };
-    let grant = GrantRef::read(value).map_err(|source| Error::StateMalformed {
-        topic: topics::GRANTS,
-        lane,
-        offset: record.offset,
-        source,
-    })?;
-    Ok(Some(grant))
 }

@@ -5,6 +5,8 @@ use mz_bus::{BusError, TxError};
 use mz_journal::Malformed;
 use mz_policy::GrantsFull;
 
+use crate::contract::Unfit;
+
 /// A gateway, or one of its slots, can't go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -23,6 +25,14 @@ pub enum Error {
     /// The contract has no seal key of the bus, or another than the one on disk.
     #[error("the contract is not ready for a gateway: {0}")]
     Contract(&'static str),
+    /// The contract in force can't be loaded, or isn't one that this gateway may decide under. Going on
+    /// under the one before would deliver against the rules in force.
+    #[error("version {version} of the contract is in force and can't be decided under")]
+    ContractUnfit {
+        version: u64,
+        #[source]
+        why: Unfit,
+    },
     #[error("the grants do not fit")]
     GrantsFull(#[from] GrantsFull),
     /// A record that only gateways write can't be read: never guess a position.
@@ -60,6 +70,7 @@ impl Error {
             Self::PartitionCount { .. } => "PARTITION_COUNT",
             Self::SlotUnknown { .. } => "SLOT_UNKNOWN",
             Self::Contract(_) => "CONTRACT_NOT_READY",
+            Self::ContractUnfit { .. } => "CONTRACT_UNFIT",
             Self::GrantsFull(_) => "GRANTS_FULL",
             Self::StateMalformed { .. } => "STATE_MALFORMED",
             Self::Seal(_) | Self::NoRandom => "BUS_SEAL_FAILED",
@@ -70,11 +81,12 @@ impl Error {
     }
 
     /// Codes of this crate, for the test that holds them against `reasons.yaml`.
-    pub const CODES: [&'static str; 8] = [
+    pub const CODES: [&'static str; 9] = [
         "SLOT_FENCED",
         "PARTITION_COUNT",
         "SLOT_UNKNOWN",
         "CONTRACT_NOT_READY",
+        "CONTRACT_UNFIT",
         "GRANTS_FULL",
         "STATE_MALFORMED",
         "BUS_SEAL_FAILED",

@@ -6,7 +6,7 @@
 use mz_bus::{Reader, Record};
 use mz_journal::{
     Audit, AuditCause, AuditKind, AuditWriter, DELIVERY_HEADER, DeliveryHeader, Record as _,
-    SubjectTag,
+    RecordTag, SubjectTag,
 };
 use mz_seal::{ExpectDelivery, Headers, unframe};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -30,6 +30,7 @@ pub(crate) struct Exposed {
     offset: i64,
     sequence: u64,
     subject: SubjectTag,
+    record: RecordTag,
     event: [u8; 32],
     version: (u32, u64),
 }
@@ -95,7 +96,7 @@ pub(crate) fn scan(
     Ok(exposed)
 }
 
-/// What the record itself says. Where the subject is withheld, the entry names none: the consumer
+/// What the record itself says. Where subject or record are withheld, the entry names none: the consumer
 /// could not tell either.
 fn read(
     engine: &mut Engine,
@@ -109,6 +110,7 @@ fn read(
         offset,
         sequence: 0,
         subject: SubjectTag::default(),
+        record: RecordTag::default(),
         event: [0; 32],
         version: (0, 0),
     };
@@ -156,6 +158,10 @@ fn read(
     if let Ok(verified) = verified {
         exposed.event = verified.event_digest;
         exposed.version = (verified.meta.epoch, verified.meta.counter);
+        exposed.record = verified
+            .record
+            .map(|record| engine.keys.audit.record_tag(&dataset.id, record))
+            .unwrap_or_default();
         exposed.subject = verified
             .subject
             .and_then(|subject| engine.people.person(subject, &engine.keys))
@@ -188,6 +194,7 @@ pub(crate) fn report(
             entry.purpose = agreement.purpose.as_str().into();
             entry.dataset = to.label.as_str().into();
             entry.subject = one.subject;
+            entry.record = one.record;
             entry.event = one.event;
             entry.version_epoch = one.version.0;
             entry.version_counter = one.version.1;

@@ -4,7 +4,7 @@
 use mz_bus::Record;
 use mz_bus::TxProducer;
 use mz_journal::{AuditCause, FactBody, FactReply, Record as _, StoredFact, topics};
-use mz_policy::{Asks, Decision, Denial, GrantsIndex, Now, decide};
+use mz_policy::{Asks, Decision, Denial, GrantsIndex, Now, Outside, decide};
 use mz_seal::{Expect, Headers, MetaRef, Verified, unframe, uuid_text};
 
 use crate::cases;
@@ -259,7 +259,8 @@ impl Engine {
                     agreement == Some(reading.agreement as u32)
                         && plan.agreements[reading.agreement]
                             .case_sources
-                            .contains(&source_at)
+                            .iter()
+                            .any(|case| case.source == source_at)
                 },
             )?;
         }
@@ -268,7 +269,7 @@ impl Engine {
     }
 }
 
-fn expect<'e>(plan: &'e Plan, source: &'e Source, lane: u16) -> Expect<'e> {
+pub(crate) fn expect<'e>(plan: &'e Plan, source: &'e Source, lane: u16) -> Expect<'e> {
     let dataset = plan.dataset(source);
     Expect {
         bus: &plan.contract.bus_id,
@@ -333,7 +334,7 @@ fn number(plan: &Plan, source: &Source, lane: &mut Lane, meta: &MetaRef<'_>) -> 
 
 /// The checks after the signature: new in its stream, headers agree, subject and record are those of
 /// the value, and the person belongs in this lane.
-fn admit<'a>(
+pub(crate) fn admit<'a>(
     plan: &Plan,
     source: &Source,
     lane: u16,
@@ -354,7 +355,7 @@ fn admit<'a>(
 }
 
 /// Subject, lane and record are what the value says.
-fn belongs(
+pub(crate) fn belongs(
     plan: &Plan,
     source: &Source,
     lane: u16,
@@ -399,10 +400,13 @@ fn judge(
         let subject = event.person.tag;
         let ask = asks.section(section);
         match decide(agreement, section, verified, subject, ask, grants, now) {
-            Decision::OutOfScope => {
+            Decision::OutOfScope(outside) => {
                 w.tally(lane, reading.output, event).out_of_scope += 1;
                 for answer in &reading.answers {
                     w.tally(lane, answer.output, event).out_of_scope += 1;
+                }
+                if outside == Outside::Filtered {
+                    w.superseded(lane, reading, event)?;
                 }
             }
             Decision::Denied(denial) => {

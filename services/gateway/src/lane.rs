@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 use crate::backfill::Backfills;
 use crate::plan::Plan;
 use crate::sequence::Sequence;
+use crate::superseded::Reports;
 
 /// How far one consumer topic is written in this lane.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +59,7 @@ pub(crate) struct Lane {
     /// Next offset of each source, by index in the plan; `None` before the first.
     pub positions: Vec<Option<i64>>,
     pub facts_position: Option<i64>,
+    pub orders_position: Option<i64>,
     pub sequences: Vec<Sequence>,
     pub outputs: Vec<OutputState>,
     pub chain: Chain,
@@ -73,7 +75,10 @@ pub(crate) struct Lane {
     /// closes them finds them.
     pub unread_cases: FxHashMap<GrantId, Grant>,
     pub backfills: Backfills,
-    /// Read to its end: each source, then grants, then facts.
+    pub superseded: Reports,
+    /// The next transaction says that another contract came into force.
+    pub announce: bool,
+    /// Read to its end: each source, then grants, facts and orders.
     pub at_end: Vec<bool>,
     /// The open transaction must record this lane.
     pub touched: bool,
@@ -83,6 +88,9 @@ pub(crate) struct Lane {
     /// so that an agreement that comes back goes on where it stopped.
     foreign: Foreign,
 }
+
+/// Topics of the bus that a slot reads besides sources: grants, facts, orders.
+pub(crate) const BUS_TOPICS: usize = 3;
 
 #[derive(Default)]
 struct Foreign {
@@ -99,6 +107,7 @@ impl Lane {
             lane,
             positions: vec![None; plan.sources.len()],
             facts_position: None,
+            orders_position: None,
             sequences: vec![Sequence::default(); plan.streams.len()],
             outputs: vec![OutputState::default(); plan.outputs.len()],
             chain: Chain::resume(
@@ -113,7 +122,9 @@ impl Lane {
             fresh_grants: false,
             unread_cases: FxHashMap::default(),
             backfills: Backfills::restore(&state.open_backfills),
-            at_end: vec![false; plan.sources.len() + 2],
+            superseded: Reports::restore(state.superseded, plan),
+            announce: false,
+            at_end: vec![false; plan.sources.len() + BUS_TOPICS],
             touched: false,
             streamed: vec![Tally::default(); plan.outputs.len()],
             backfilled: vec![Tally::default(); plan.outputs.len()],
@@ -122,6 +133,8 @@ impl Lane {
         for position in state.positions {
             if position.topic == topics::FACTS {
                 restored.facts_position = Some(position.next_offset);
+            } else if position.topic == topics::ORDERS {
+                restored.orders_position = Some(position.next_offset);
             } else if let Some(at) = plan.source_ix(&position.topic) {
                 restored.positions[at] = Some(position.next_offset);
             } else {
@@ -164,9 +177,15 @@ impl Lane {
                 next_offset: (*position)?,
             })
         }));
-        positions.extend(self.facts_position.map(|next_offset| Position {
-            topic: topics::FACTS.to_owned(),
-            next_offset,
+        let own = [
+            (topics::FACTS, self.facts_position),
+            (topics::ORDERS, self.orders_position),
+        ];
+        positions.extend(own.into_iter().filter_map(|(topic, position)| {
+            Some(Position {
+                topic: topic.to_owned(),
+                next_offset: position?,
+            })
         }));
         let mut sequences = self.foreign.sequences.clone();
         let known = self.sequences.iter().zip(&plan.streams);
@@ -195,10 +214,24 @@ impl Lane {
             audit_chain: *self.chain.digest(),
             grants_position: self.grants_position,
             open_backfills: self.backfills.record(),
-            superseded: Vec::new(),
+            superseded: self.superseded.record(plan),
             contract: plan.contract.digest,
             at_ms,
         }
+    }
+
+    /// The same lane between two transactions, laid out for another contract. What the new one doesn't
+    /// know is kept as a state keeps it.
+    pub(crate) fn remap(mut self, from: &Plan, to: &Plan) -> Self {
+        let state = self.record(from, 0);
+        let mut lane = Self::restore(self.lane, Some(state), to);
+        self.backfills.remap(from, to);
+        lane.backfills = self.backfills;
+        lane.grants_read = self.grants_read;
+        lane.pending_grants = self.pending_grants;
+        lane.fresh_grants = self.fresh_grants;
+        lane.unread_cases = self.unread_cases;
+        lane
     }
 
     /// Cases of the person that were opened here and not read back yet.
@@ -215,7 +248,7 @@ impl Lane {
 mod tests {
     use super::*;
     use mz_contract::{Contract, Mode};
-    use mz_journal::OpenBackfill;
+    use mz_journal::{OpenBackfill, RecordTag, Superseded};
     use mz_keys::{AuditKey, PlacementKey, PseudonymKey, SecretKey, SubjectKey};
     use mz_seal::testing::TestSigner;
     use std::path::Path;
@@ -254,13 +287,21 @@ mod tests {
             last_seq: 5,
             output_offset_floor: 6,
         };
-        let state = State {
+        let report = |topic: &str| Superseded {
+            out_topic: topic.to_owned(),
+            subject: SubjectTag([4; 16]),
+            record: RecordTag([5; 16]),
+            epoch: 1,
+            counter: 8,
+        };
+        let mut state = State {
             lane: 3,
             // What is unknown comes first, then the contract's order.
             positions: vec![
                 position("src.gone.v1"),
                 position(&plan.sources[1].topic),
                 position(topics::FACTS),
+                position(topics::ORDERS),
             ],
             sequences: vec![stream("gone/all/gone.v1"), stream(&plan.streams[0])],
             deliveries: vec![delivery("to.gone"), delivery(&plan.outputs[2].topic)],
@@ -273,12 +314,21 @@ mod tests {
                 attempt: 2,
                 agreement: "police/talent-settlement".to_owned(),
             }],
-            superseded: Vec::new(),
+            superseded: vec![report("to.gone"), report(&plan.outputs[1].topic)],
             contract: plan.contract.digest,
             at_ms: 99,
         };
         let lane = Lane::restore(3, Some(state.clone()), &plan);
         assert_eq!(lane.record(&plan, 99), state);
+        // The same through another contract: what it doesn't know it keeps, and gives back.
+        let mut smaller = self::plan();
+        smaller.forget();
+        let passed = lane.remap(&plan, &smaller).remap(&smaller, &plan);
+        let mut passed = passed.record(&plan, 99);
+        for list in [&mut passed.positions, &mut state.positions] {
+            list.sort_by(|a, b| a.topic.cmp(&b.topic));
+        }
+        assert_eq!(passed, state);
         let fresh = Lane::restore(3, None, &plan).record(&plan, 99);
         assert!(fresh.positions.is_empty() && fresh.sequences.is_empty());
         assert_eq!(

@@ -18,7 +18,8 @@ use mz_seal::Signer;
 pub struct Options {
     /// As the principal `bus.gateway`.
     pub bus: BusOptions,
-    /// Loaded as `Mode::Signed`: a section without its provider's signature is refused at start.
+    /// Loaded as `Mode::Signed`: a section without its provider's signature is refused at start. Decided
+    /// under until `bus.grants` says that another version is in force.
     pub contract: Arc<Contract>,
     pub keys: Arc<Keys>,
     /// Slots of the installation, over all processes. Lane `l` belongs to slot `l % slots`.
@@ -47,7 +48,8 @@ impl Options {
 /// Who runs which slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// These, by configuration. Losing one to another process ends this process.
+    /// These, by configuration. Losing one to another process ends this process; being shut out by
+    /// consent for a moment does not.
     Fixed(Vec<u32>),
     /// What the slot group hands out. `instance`: a name that a restarted process keeps, so that
     /// a quick restart moves nothing.

@@ -19,6 +19,7 @@ use crate::options::Keys;
 use crate::people::Person;
 use crate::plan::{AnswerPlan, Plan, Reading, Source};
 use crate::stats::Counts;
+use crate::telemetry;
 use crate::wire::Refusal;
 
 /// Header that says why a delivery has no value.
@@ -53,11 +54,14 @@ pub(crate) struct Outbox {
     audit: Vec<u8>,
     value: Vec<u8>,
     seal: Vec<u8>,
-    delivery: Vec<u8>,
+    /// The `mz-delivery` header that was written last.
+    pub delivery: Vec<u8>,
     pub answers: Vec<PendingAnswer>,
     pub counts: Counts,
     /// Refusals of the open transaction by code, for the metrics.
     pub refused: FxHashMap<&'static str, u64>,
+    /// Declined orders of the open transaction by code, for the metrics.
+    pub declined: FxHashMap<&'static str, u64>,
 }
 
 /// What an event is called everywhere: the same for all its deliveries.
@@ -153,6 +157,44 @@ impl Writer<'_> {
             .send(topic, i32::from(lane.lane), &key, value, &headers[..used])?;
         self.tally(lane, reading.output, event).delivered += 1;
         out_count(&mut self.out.counts, event.cause);
+        if !lane.superseded.is_empty() {
+            let version = meta.version();
+            lane.superseded
+                .delivered(reading.output, event.record, version);
+        }
+        Ok(())
+    }
+
+    /// The row filter left the event out although it could have been delivered. If an earlier version of
+    /// its record was, consent must know: what the consumer holds no longer belongs to it.
+    pub(crate) fn superseded(
+        &mut self,
+        lane: &mut Lane,
+        reading: &Reading,
+        event: &EventRef<'_>,
+    ) -> Result<(), Halt> {
+        let output = reading.output;
+        let nothing_before = lane.outputs[output].last_seq == 0;
+        if nothing_before || lane.superseded.contains(output, event.record) {
+            return Ok(());
+        }
+        let agreement = self.plan.agreement(reading.agreement);
+        let mut entry = self.entry(lane, AuditKind::Superseded, event.cause);
+        entry.agreement = agreement.id.as_str().into();
+        entry.consumer = agreement.consumer.as_str().into();
+        entry.purpose = agreement.purpose.as_str().into();
+        entry.dataset = self.plan.outputs[output].label.as_str().into();
+        about(&mut entry, event);
+        self.audit(lane, &mut entry)?;
+        let (person, version) = (event.person.tag, event.meta.version());
+        if lane.superseded.add(output, event.record, person, version) {
+            tracing::error!(
+                lane = lane.lane,
+                "too many superseded records wait for consent: the oldest is forgotten"
+            );
+            telemetry::superseded_forgotten(lane.lane);
+        }
+        self.out.counts.superseded += 1;
         Ok(())
     }
 
@@ -238,7 +280,18 @@ impl Writer<'_> {
         }
         about(&mut entry, event);
         self.audit(lane, &mut entry)?;
+        self.stamp(lane, output, sequence)?;
+        Ok(sequence)
+    }
 
+    /// Leaves in the buffer the `mz-delivery` header that goes with the lane's last audit entry.
+    pub(crate) fn stamp(
+        &mut self,
+        lane: &mut Lane,
+        output: usize,
+        sequence: u64,
+    ) -> Result<(), Halt> {
+        let agreement = self.plan.agreement(self.plan.outputs[output].agreement);
         let mark = self.mark(lane, output, sequence)?;
         self.out.delivery.clear();
         DeliveryHeader::write(
@@ -249,7 +302,7 @@ impl Writer<'_> {
             sequence,
             mark.as_ref(),
         );
-        Ok(sequence)
+        Ok(())
     }
 
     /// About once a second, the bus's signature over what a topic and lane had reached.

@@ -23,6 +23,7 @@ pub(crate) struct Plan {
     pub agreements: Vec<AgreementPlan>,
     agreement_at: FxHashMap<String, u32>,
     source_at: FxHashMap<String, usize>,
+    output_at: FxHashMap<String, usize>,
 }
 
 /// One source topic and whom it feeds.
@@ -71,8 +72,16 @@ pub(crate) struct Output {
 /// What the loop needs of an agreement.
 pub(crate) struct AgreementPlan {
     pub key: AgreementKey,
-    /// Sources whose facts a grant opens: those of its sections with scope `case`.
-    pub case_sources: Vec<usize>,
+    /// Sources whose facts a grant opens, with their sections: those with scope `case`.
+    pub case_sources: Vec<CaseSource>,
+}
+
+/// A source that a grant opens.
+#[derive(Clone, Copy)]
+pub(crate) struct CaseSource {
+    pub source: usize,
+    /// Position in the agreement's sections.
+    pub section: usize,
 }
 
 impl Plan {
@@ -84,6 +93,7 @@ impl Plan {
             agreements: Vec::new(),
             agreement_at: FxHashMap::default(),
             source_at: FxHashMap::default(),
+            output_at: FxHashMap::default(),
             contract: Arc::clone(&contract),
         };
         for (at, agreement) in contract.agreements.iter().enumerate() {
@@ -96,8 +106,12 @@ impl Plan {
                 case_sources: agreement
                     .sections
                     .iter()
-                    .filter(|section| section.scope == ScopeKind::Case)
-                    .map(|section| section.dataset_ix)
+                    .enumerate()
+                    .filter(|(_, section)| section.scope == ScopeKind::Case)
+                    .map(|(at, section)| CaseSource {
+                        source: section.dataset_ix,
+                        section: at,
+                    })
                     .collect(),
             });
         }
@@ -106,6 +120,8 @@ impl Plan {
             plan.source_at.insert(source.topic.clone(), at);
             plan.sources.push(source);
         }
+        let outputs = plan.outputs.iter().enumerate();
+        plan.output_at = outputs.map(|(at, to)| (to.topic.clone(), at)).collect();
         plan
     }
 
@@ -123,7 +139,7 @@ impl Plan {
         for (agreement_at, agreement) in contract.agreements.iter().enumerate() {
             for (section_at, section) in agreement.sections.iter().enumerate() {
                 if section.dataset_ix == at {
-                    readings.push(self.reading(agreement_at, agreement, section_at, section));
+                    readings.push(self.plan_reading(agreement_at, agreement, section_at, section));
                 }
             }
             if let Some(cases) = &agreement.cases {
@@ -152,7 +168,7 @@ impl Plan {
         }
     }
 
-    fn reading(
+    fn plan_reading(
         &mut self,
         agreement_at: usize,
         agreement: &Agreement,
@@ -221,5 +237,28 @@ impl Plan {
     /// Index of the source of a topic.
     pub(crate) fn source_ix(&self, topic: &str) -> Option<usize> {
         self.source_at.get(topic).copied()
+    }
+
+    /// Index of a consumer's topic.
+    pub(crate) fn output_ix(&self, topic: &str) -> Option<usize> {
+        self.output_at.get(topic).copied()
+    }
+
+    /// The section of an agreement that reads a dataset, both by their ids.
+    pub(crate) fn reading(&self, agreement: &str, dataset: &str) -> Option<&Reading> {
+        let at = self.agreement_ix(agreement)? as usize;
+        let source = self.source_ix(&topics::source(dataset))?;
+        let mut readings = self.sources[source].readings.iter();
+        readings.find(|reading| reading.agreement == at)
+    }
+
+    /// A contract that knows none of it, for tests.
+    #[cfg(test)]
+    pub(crate) fn forget(&mut self) {
+        self.sources.clear();
+        self.outputs.clear();
+        self.streams.clear();
+        self.source_at.clear();
+        self.output_at.clear();
     }
 }

@@ -7,10 +7,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mz_bus::{SlotGroup, SlotOptions};
-use mz_contract::BUS;
 use mz_journal::topics::SlotKind;
-use mz_seal::{KeySource as _, KeyStatus};
 
+use crate::contract;
 use crate::error::Error;
 use crate::options::{Options, Ownership};
 use crate::slot::run_slot;
@@ -81,19 +80,7 @@ impl Service {
     /// # Errors
     /// [`Error::Contract`], [`Error::SlotUnknown`].
     pub fn new(options: Options) -> Result<Self, Error> {
-        let key_id = options.keys.signer.key_id();
-        let key = options.contract.seal_key(BUS, key_id);
-        match key.map(|key| &key.status) {
-            Some(KeyStatus::Active) => {}
-            Some(_) => return Err(Error::Contract("the bus's seal key is revoked")),
-            None => return Err(Error::Contract("the bus's seal key is not in it")),
-        }
-        let unsigned = |section: &mz_contract::Section| section.approval.signed_by.is_none();
-        if options.contract.sections().any(unsigned) {
-            return Err(Error::Contract(
-                "a section lacks its provider's signature: run `mianzheng contract sign`",
-            ));
-        }
+        contract::ready(&options.contract, &options.keys).map_err(Error::Contract)?;
         if let Ownership::Fixed(slots) = &options.ownership
             && let Some(slot) = slots.iter().find(|slot| **slot >= options.slots)
         {

@@ -13,6 +13,7 @@ use mz_policy::Now;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::exposure;
+use crate::fence::{self, Seen};
 use crate::options::Options;
 use crate::outbox::{Halt, Writer};
 use crate::plan::Plan;
@@ -57,6 +58,7 @@ pub fn run_slot(
         stop,
         producer: None,
         checked: false,
+        seen: Seen::default(),
     };
     let outcome = runner.run();
     stats.set_running(false);
@@ -76,6 +78,8 @@ struct Runner<'r> {
     stop: &'r AtomicBool,
     producer: Option<TxProducer>,
     checked: bool,
+    /// What of `bus.state` this owner had seen when it took the slot.
+    seen: Seen,
 }
 
 /// What to do after a failure.
@@ -97,6 +101,18 @@ impl Runner<'_> {
             self.stats.set_running(false);
             self.stats.set_idle(false);
             match self.recover(halt) {
+                Next::GiveUp(fenced @ Error::Fenced { .. }) => {
+                    if !self.may_return() {
+                        return Err(fenced);
+                    }
+                    tracing::warn!(
+                        slot = self.slot,
+                        "consent had shut this owner out: taking the slot again"
+                    );
+                    telemetry::returned(self.slot);
+                    self.producer = None;
+                    self.rest(BACKOFF.0);
+                }
                 Next::GiveUp(error) => return Err(error),
                 Next::Again => {
                     telemetry::aborted(self.slot);
@@ -109,6 +125,20 @@ impl Runner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether it was consent that fenced this owner, and nobody owns the slot now. Without an answer from
+    /// the cluster it stays as it is: fenced.
+    fn may_return(&self) -> bool {
+        let returns = fence::may_return(&self.options.bus, &self.seen, || self.stopping());
+        returns.unwrap_or_else(|error| {
+            tracing::warn!(
+                slot = self.slot,
+                error = chain(&error),
+                "no word on the fence"
+            );
+            false
+        })
     }
 
     fn stopping(&self) -> bool {
@@ -185,8 +215,12 @@ impl Runner<'_> {
             asker,
             mut engine,
             exposed,
+            seen,
         } = takeover::read(self.options, &self.plan, self.slot, now())?;
+        self.plan = Arc::clone(&engine.plan);
+        self.seen = seen;
         telemetry::taken_over(self.slot);
+        telemetry::in_force(self.slot, engine.version);
         tracing::info!(
             slot = self.slot,
             lanes = engine.lanes.len(),
@@ -219,7 +253,7 @@ impl Runner<'_> {
     }
 
     fn work(
-        &self,
+        &mut self,
         producer: &mut TxProducer,
         mut reader: Reader,
         asker: &Reader,
@@ -231,6 +265,9 @@ impl Runner<'_> {
         let mut forgotten = Instant::now();
         loop {
             engine.now = now();
+            if engine.must_switch() {
+                self.switch(&mut reader, asker, &mut engine)?;
+            }
             if engine.open_since.is_none() && engine.wants_transaction() {
                 engine.begin(producer)?;
             }
@@ -255,7 +292,9 @@ impl Runner<'_> {
             if let Some(since) = engine.open_since {
                 let due = (since + pace.linger).max(last_commit + pace.commit_every);
                 let full = engine.out.counts.events as usize >= pace.max_events;
-                if full || stopping || Instant::now() >= due {
+                // Another contract waits for the next transaction.
+                let last = engine.next.is_some();
+                if full || stopping || last || Instant::now() >= due {
                     self.commit(producer, &mut engine)?;
                     last_commit = Instant::now();
                 }
@@ -267,14 +306,37 @@ impl Runner<'_> {
                 }
             }
             if handed == 0 || engine.open_since.is_none() {
-                let idle =
-                    engine.open_since.is_none() && !engine.wants_transaction() && engine.at_end();
+                let idle = engine.open_since.is_none()
+                    && !engine.must_switch()
+                    && !engine.wants_transaction()
+                    && engine.at_end();
                 self.stats.set_idle(idle);
             }
             if stopping && engine.open_since.is_none() {
                 return Ok(());
             }
         }
+    }
+
+    /// Decides under the contract in force from here on.
+    fn switch(
+        &mut self,
+        reader: &mut Reader,
+        asker: &Reader,
+        engine: &mut Engine,
+    ) -> Result<(), Halt> {
+        let Some(in_force) = engine.next.clone() else {
+            return Ok(());
+        };
+        takeover::switch(self.options, reader, asker, engine, &in_force)?;
+        self.plan = Arc::clone(&engine.plan);
+        telemetry::in_force(self.slot, engine.version);
+        tracing::info!(
+            slot = self.slot,
+            version = engine.version,
+            "another contract is in force"
+        );
+        Ok(())
     }
 
     fn commit(&self, producer: &mut TxProducer, engine: &mut Engine) -> Result<(), Halt> {
@@ -285,7 +347,8 @@ impl Runner<'_> {
         self.stats.add(&engine.out.counts);
         telemetry::committed(self.slot, &engine.out, started.elapsed().as_secs_f64());
         let waiting = engine.lanes.iter().map(|lane| lane.backfills.len()).sum();
-        telemetry::holding(self.slot, engine.grants.len(), waiting);
+        let reported = engine.lanes.iter().map(|lane| lane.superseded.len()).sum();
+        telemetry::holding(self.slot, engine.grants.len(), waiting, reported);
         engine.committed();
         Ok(())
     }

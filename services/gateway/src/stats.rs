@@ -18,6 +18,12 @@ pub struct Counts {
     /// Audit entries of all kinds.
     pub audited: u64,
     pub exposed: u64,
+    /// Orders carried out; each withdraws a record and its answers.
+    pub withdrawn: u64,
+    /// Orders that no longer held.
+    pub declined: u64,
+    /// Updates that a row filter left out, reported to consent.
+    pub superseded: u64,
     pub cases_opened: u64,
     pub cases_closed: u64,
     pub grants_read: u64,
@@ -67,6 +73,9 @@ live!(
     quarantined,
     audited,
     exposed,
+    withdrawn,
+    declined,
+    superseded,
     cases_opened,
     cases_closed,
     grants_read,

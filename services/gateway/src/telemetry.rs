@@ -22,6 +22,13 @@ pub const TRANSACTION_EVENTS: &str = "mz_gateway_transaction_events";
 pub const ABORTS: &str = "mz_gateway_aborts_total";
 pub const TAKEOVERS: &str = "mz_gateway_takeovers_total";
 pub const FENCED: &str = "mz_gateway_fenced_total";
+pub const RETURNED: &str = "mz_gateway_fence_returns_total";
+pub const ORDERS_DONE: &str = "mz_gateway_orders_carried_out_total";
+pub const ORDERS_DECLINED: &str = "mz_gateway_orders_declined_total";
+pub const SUPERSEDED_REPORTED: &str = "mz_gateway_superseded_total";
+pub const SUPERSEDED_HELD: &str = "mz_gateway_superseded_held";
+pub const SUPERSEDED_FORGOTTEN: &str = "mz_gateway_superseded_forgotten_total";
+pub const CONTRACT_VERSION: &str = "mz_gateway_contract_version";
 
 /// Names every metric and its unit, for the exporter.
 pub fn describe() {
@@ -62,6 +69,31 @@ pub fn describe() {
         FENCED,
         "slots lost to another owner while this one still ran: alarm"
     );
+    counter!(
+        RETURNED,
+        "slots taken again after consent had shut their owner out"
+    );
+    counter!(ORDERS_DONE, "orders to withdraw that were carried out");
+    counter!(
+        ORDERS_DECLINED,
+        "orders that no longer held, by reason code"
+    );
+    counter!(
+        SUPERSEDED_REPORTED,
+        "updates that a row filter left out, reported to consent"
+    );
+    gauge!(
+        SUPERSEDED_HELD,
+        "reports of superseded records that wait for consent"
+    );
+    counter!(
+        SUPERSEDED_FORGOTTEN,
+        "reports given up because too many waited: alarm"
+    );
+    gauge!(
+        CONTRACT_VERSION,
+        "contract version in force; 0: the one from disk"
+    );
 }
 
 /// What a committed transaction did.
@@ -80,6 +112,11 @@ pub(crate) fn committed(slot: u32, out: &Outbox, seconds: f64) {
     counter!(CASES, "kind" => "opened").increment(counts.cases_opened);
     counter!(CASES, "kind" => "closed").increment(counts.cases_closed);
     counter!(FETCHES, "slot" => slot.clone()).increment(counts.fetches);
+    counter!(ORDERS_DONE, "slot" => slot.clone()).increment(counts.withdrawn);
+    counter!(SUPERSEDED_REPORTED, "slot" => slot.clone()).increment(counts.superseded);
+    for (code, count) in &out.declined {
+        counter!(ORDERS_DECLINED, "code" => *code).increment(*count);
+    }
     for (code, count) in &out.refused {
         counter!(QUARANTINED, "code" => *code).increment(*count);
     }
@@ -88,9 +125,23 @@ pub(crate) fn committed(slot: u32, out: &Outbox, seconds: f64) {
     histogram!(TRANSACTION_EVENTS, "slot" => slot).record(counts.events as f64);
 }
 
-pub(crate) fn holding(slot: u32, grants: usize, backfills: usize) {
+pub(crate) fn holding(slot: u32, grants: usize, backfills: usize, superseded: usize) {
     gauge!(GRANTS, "slot" => slot.to_string()).set(grants as f64);
     gauge!(OPEN_BACKFILLS, "slot" => slot.to_string()).set(backfills as f64);
+    gauge!(SUPERSEDED_HELD, "slot" => slot.to_string()).set(superseded as f64);
+}
+
+pub(crate) fn in_force(slot: u32, version: u64) {
+    // Far below what an f64 counts exactly.
+    gauge!(CONTRACT_VERSION, "slot" => slot.to_string()).set(version as f64);
+}
+
+pub(crate) fn superseded_forgotten(lane: u16) {
+    counter!(SUPERSEDED_FORGOTTEN, "lane" => lane.to_string()).increment(1);
+}
+
+pub(crate) fn returned(slot: u32) {
+    counter!(RETURNED, "slot" => slot.to_string()).increment(1);
 }
 
 pub(crate) fn missing(stream: &str, lane: u16, count: u64) {

@@ -1,9 +1,13 @@
 //! The command line: what can be typed. No work is done here.
 
+mod grants;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use grants::*;
 
 /// Data sharing between departments, so that nobody carries a paper proof.
 ///
@@ -47,6 +51,8 @@ pub enum Command {
     /// Sign, number and show the contract
     #[command(subcommand)]
     Contract(ContractCommand),
+    /// Decide past events once more under a changed contract, and show what would differ
+    DryRun(DryRunArgs),
     /// Bring topics, ACLs and database schemas in line with the contract
     Apply(ApplyArgs),
     /// Publish a register: read, map, seal, send
@@ -67,6 +73,22 @@ pub enum Command {
     Verify(VerifyArgs),
     /// List who read what about one person
     WhoRead(WhoReadArgs),
+    /// Consents: run their service, give, change, list, check a receipt
+    #[command(subcommand)]
+    Consent(ConsentCommand),
+    /// Cases: open, close, list
+    #[command(subcommand)]
+    Case(CaseCommand),
+    /// Agreements: suspend, resume, terminate; the versions that were in force
+    #[command(subcommand)]
+    Agreement(AgreementCommand),
+    /// Why a department gets, or doesn't get, each field about a person
+    Why(WhyArgs),
+    /// Deliveries that consumers must stop using, and their receipts
+    Withdrawals(WithdrawalsArgs),
+    /// A person as a whole
+    #[command(subcommand)]
+    Subject(SubjectCommand),
     /// Write the registers of a synthetic city
     Synth(SynthArgs),
     /// Measure against a baseline in the same run
@@ -157,6 +179,8 @@ pub enum ContractCommand {
         /// Contract root; the installation's when absent
         root: Option<PathBuf>,
     },
+    /// Put a new version in force: shows what changes, asks, waits until every lane decides under it
+    Activate(Box<ActivateArgs>),
     /// Print the contract's digest
     Digest {
         /// Contract root; the installation's when absent
@@ -165,7 +189,27 @@ pub enum ContractCommand {
 }
 
 #[derive(Debug, Args)]
+pub struct DryRunArgs {
+    /// Root of the changed contract; a draft is enough
+    #[arg(long)]
+    pub contract: PathBuf,
+    /// Events published since: a day (2026-11-01, Beijing) or a length of time (7d, 12h)
+    #[arg(long, default_value = "7d")]
+    pub since: String,
+    /// Only this agreement, for instance police/talent-settlement; may be given several times
+    #[arg(long)]
+    pub agreement: Vec<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct ApplyArgs {
+    /// Contract root that is about to be put in force, instead of the installation's; nobody's rights
+    /// are taken away yet
+    #[arg(long)]
+    pub contract: Option<PathBuf>,
     /// Change nothing; exit 5 when cluster or database differ from the contract
     #[arg(long)]
     pub check: bool,
@@ -350,6 +394,17 @@ pub enum BenchCommand {
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         one_in: Option<u32>,
     },
+    /// How long a new owner takes to load the grants, and what a decision with them costs
+    Grants {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// Grants that are published and loaded; about 220 bytes of disk each while it runs
+        #[arg(long, default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(1_000..=200_000_000))]
+        grants: u64,
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=1024))]
+        lanes: u16,
+    },
     /// From publishing to the row in a department's table, at a fixed rate
     Adapter {
         /// Print one JSON object
@@ -362,4 +417,64 @@ pub enum BenchCommand {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
         seconds: u64,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn every_argument_is_well_defined() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_people_type_is_understood() {
+        for line in [
+            "mianzheng consent serve --listen 127.0.0.1:9000",
+            "mianzheng consent give --agreement union/hardship-aid --valid-until 2027-11-25 --id - \
+             --dataset a.v1 --dataset b.v1 --separate a.v1#x",
+            "mianzheng consent give --agreement union/hardship-aid --valid-until 2027-11-25 --id - \
+             --department union --operator U1 --document F-1 --representation guardian \
+             --representation-document D --representation-until 2027-01-01",
+            "mianzheng consent revoke 00112233445566778899aabbccddeeff --id - --wait-ms 5000",
+            "mianzheng consent extend 00112233445566778899aabbccddeeff --id - --valid-until 2028-01-01",
+            "mianzheng case open --agreement police/talent-settlement --id - --application A1 \
+             --department police --operator H1 --reason r",
+            "mianzheng case close 00112233445566778899aabbccddeeff --department police --operator H1",
+            "mianzheng agreement suspend police/talent-settlement --reason r --operator S1",
+            "mianzheng agreement versions --json",
+            "mianzheng contract activate next --reason r --operator S1 --yes",
+            "mianzheng why --id - --consumer union --purpose hardship-aid --json",
+            "mianzheng withdrawals --open --as bus.security",
+            "mianzheng subject erase --id - --reason r --operator S1",
+            "mianzheng consent verify-receipt receipt.json --id -",
+        ] {
+            if let Err(fault) = parse(line) {
+                panic!("{line}: {fault}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            // A representation without its document.
+            "mianzheng consent give --agreement a/b --valid-until 2027-11-25 --id - --representation heir",
+            // Two callers at once.
+            "mianzheng withdrawals --as bus.auditor --department police",
+            // Longer than the service waits.
+            "mianzheng consent revoke 00 --wait-ms 30001",
+            "mianzheng consent",
+            "mianzheng subject",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
 }

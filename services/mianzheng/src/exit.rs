@@ -2,7 +2,8 @@
 
 /// The environment failed: Kafka, PostgreSQL, a file.
 pub const FAILED: u8 = 1;
-// 2 is clap's: the command line was wrong.
+/// The command line was wrong; clap's own code for it.
+pub const USAGE: u8 = 2;
 /// The contract or a configuration has faults.
 pub const FAULTS: u8 = 3;
 /// A seal, signature or bundle did not verify.
@@ -12,3 +13,5 @@ pub const DRIFT: u8 = 5;
 /// Another owner took over; this process may write no more.
 pub const FENCED: u8 = 6;
 // 7 is the connector's: some input was rejected, the good rows were published.
+/// The change is recorded, but not every slot has shown yet that it decides under it.
+pub const PENDING: u8 = 8;

@@ -4,6 +4,7 @@
 //! `mianzheng stack up`; every other command reads it. Paths in it are relative
 //! to the directory, so that an instance can be moved.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -55,6 +56,10 @@ pub struct Http {
     pub vault: SocketAddr,
     /// Schema endpoint.
     pub console: SocketAddr,
+    /// Consents, cases, agreements, withdrawals. Installations made before there was such a service
+    /// have none: it is chosen by the next `init`, `stack up` or start of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<SocketAddr>,
 }
 
 /// An instance directory and its settings.
@@ -71,7 +76,9 @@ impl Instance {
     pub fn init(dir: &Path, contract: &Path, prefix: &str, slots: u32) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("{}: cannot create", dir.display()))?;
         if dir.join(FILE).exists() {
-            return Self::open(dir);
+            let mut instance = Self::open(dir)?;
+            instance.choose_consent_address()?;
+            return Ok(instance);
         }
         if !contract.join("installation.yaml").is_file() {
             bail!(
@@ -80,7 +87,7 @@ impl Instance {
             );
         }
         copy_contract(contract, &dir.join("contract"))?;
-        let [vault, console] = free_ports()?;
+        let [vault, console, consent] = free_ports()?;
         let instance = Self {
             dir: dir.to_path_buf(),
             settings: Settings {
@@ -92,7 +99,11 @@ impl Instance {
                 slots,
                 replication: 1,
                 min_insync: None,
-                http: Http { vault, console },
+                http: Http {
+                    vault,
+                    console,
+                    consent: Some(consent),
+                },
             },
         };
         instance.save()?;
@@ -133,6 +144,53 @@ impl Instance {
         let fresh = self.dir.join(".instance.yaml.new");
         fs::write(&fresh, text).with_context(|| format!("{}: cannot write", fresh.display()))?;
         fs::rename(&fresh, &path).with_context(|| format!("{}: cannot write", path.display()))
+    }
+
+    /// Where the consent service listens.
+    pub fn consent_address(&self) -> Result<SocketAddr> {
+        self.settings.http.consent.with_context(|| {
+            format!(
+                "{}: no address of the consent service; start it once, or set http.consent",
+                self.dir.join(FILE).display()
+            )
+        })
+    }
+
+    /// The same; a free port of this machine when none was chosen yet, written to `instance.yaml`.
+    pub fn choose_consent_address(&mut self) -> Result<SocketAddr> {
+        if let Some(address) = self.settings.http.consent {
+            return Ok(address);
+        }
+        let [address] = free_ports()?;
+        self.settings.http.consent = Some(address);
+        self.save()?;
+        Ok(address)
+    }
+
+    /// Replaces the contract's copy by these files (path below its root → text); what is not among
+    /// them goes.
+    pub fn replace_contract(&self, files: &BTreeMap<String, String>) -> Result<()> {
+        let root = self.contract_root();
+        let Ok(before) = Contract::files(&root) else {
+            bail!("{}: cannot read what is there", root.display());
+        };
+        for (name, text) in files {
+            if before.get(name) == Some(text) {
+                continue;
+            }
+            let path = root.join(name);
+            let fresh = path.with_extension("new");
+            let folder = path.parent().unwrap_or(&root);
+            fs::create_dir_all(folder)
+                .and_then(|()| fs::write(&fresh, text))
+                .and_then(|()| fs::rename(&fresh, &path))
+                .with_context(|| format!("{}: cannot write", path.display()))?;
+        }
+        for name in before.keys().filter(|name| !files.contains_key(*name)) {
+            let path = root.join(name);
+            fs::remove_file(&path).with_context(|| format!("{}: cannot remove", path.display()))?;
+        }
+        Ok(())
     }
 
     pub fn contract_root(&self) -> PathBuf {
@@ -273,4 +331,46 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&fresh, path).with_context(|| format!("{}: cannot write", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schemas() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas")
+    }
+
+    #[test]
+    fn an_older_installation_gets_an_address_for_consent_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Instance::init(dir.path(), &schemas(), "", 2).unwrap();
+        let chosen = made.consent_address().unwrap();
+        let path = dir.path().join(FILE);
+        let text = fs::read_to_string(&path).unwrap();
+        let older: String = text
+            .lines()
+            .filter(|line| !line.contains(&chosen.to_string()))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        fs::write(&path, older).unwrap();
+        let mut before = Instance::open(dir.path()).unwrap();
+        assert!(before.consent_address().is_err());
+        let now = before.choose_consent_address().unwrap();
+        let again = Instance::init(dir.path(), &schemas(), "", 2).unwrap();
+        assert_eq!(again.consent_address().unwrap(), now);
+    }
+
+    #[test]
+    fn the_contracts_copy_follows_what_is_in_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Instance::init(dir.path(), &schemas(), "", 2).unwrap();
+        let mut files = Contract::files(&made.contract_root()).unwrap();
+        let gone = files.keys().next().unwrap().clone();
+        files.remove(&gone);
+        files.insert("agreements/new/one.yaml".to_owned(), "a: 1\n".to_owned());
+        made.replace_contract(&files).unwrap();
+        assert_eq!(Contract::files(&made.contract_root()).unwrap(), files);
+        assert!(!made.contract_root().join(gone).exists());
+    }
 }

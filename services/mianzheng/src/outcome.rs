@@ -90,6 +90,12 @@ impl Failure {
         Self { code, lines }
     }
 
+    /// One more line, for what the person can do.
+    pub fn and(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
+        self
+    }
+
     /// Several lines of equal rank.
     pub fn lines(code: u8, lines: Vec<String>) -> Self {
         Self { code, lines }

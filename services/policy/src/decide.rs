@@ -97,8 +97,17 @@ pub struct Denial {
 pub enum Decision<'e, 'a> {
     Permit(Permit<'e, 'a>),
     Denied(Denial),
-    /// Nobody had asked about this person, or the row filter left the event out.
-    OutOfScope,
+    OutOfScope(Outside),
+}
+
+/// Why an event is out of a section's scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outside {
+    /// Nobody had asked about this person.
+    Unasked,
+    /// It could have been delivered, had the row filter not left it out. If an earlier version of its
+    /// record was, this one supersedes it.
+    Filtered,
 }
 
 /// The same, before anything is said about an event's bytes.
@@ -106,7 +115,7 @@ pub enum Decision<'e, 'a> {
 pub(crate) enum Outcome {
     Permit(Option<GrantId>),
     Denied(Denial),
-    OutOfScope,
+    OutOfScope(Outside),
 }
 
 /// Decides. `subject` is the tag of `event`'s subject: whoever calls has computed it from the
@@ -137,7 +146,7 @@ pub fn decide<'e, 'a>(
     match weigh(section.scope, bar(agreement, now), standing, filter) {
         Outcome::Permit(grant) => Decision::Permit(Permit::new(section, event, grant, now)),
         Outcome::Denied(denial) => Decision::Denied(denial),
-        Outcome::OutOfScope => Decision::OutOfScope,
+        Outcome::OutOfScope(outside) => Decision::OutOfScope(outside),
     }
 }
 
@@ -166,7 +175,7 @@ pub(crate) fn weigh(
     let grant = match scope {
         ScopeKind::Population | ScopeKind::Matching => None,
         ScopeKind::Case => match standing() {
-            Standing::Nothing => return Outcome::OutOfScope,
+            Standing::Nothing => return Outcome::OutOfScope(Outside::Unasked),
             Standing::Barred(id, reason) => {
                 return Outcome::Denied(Denial {
                     rule: bar.unwrap_or(reason.into()),
@@ -181,7 +190,7 @@ pub(crate) fn weigh(
         (Some(_), Some(rule)) => denied(rule),
         (_, bar) => match (filter(), bar) {
             (Err(_), _) => denied(Rule::FilterFailed),
-            (Ok(false), _) => Outcome::OutOfScope,
+            (Ok(false), _) => Outcome::OutOfScope(Outside::Filtered),
             (Ok(true), Some(rule)) => denied(rule),
             (Ok(true), None) => Outcome::Permit(grant),
         },
@@ -217,7 +226,7 @@ mod tests {
             let outcome = weigh(scope, bar, || standing, || filter);
             let case = scope == ScopeKind::Case;
             let permitted = matches!(outcome, Outcome::Permit(_));
-            let out = outcome == Outcome::OutOfScope;
+            let out = matches!(outcome, Outcome::OutOfScope(_));
 
             // Delivered: only in term, not suspended or terminated, filter true, and with an open grant for a case.
             let open = matches!(standing, Standing::InForce(_));
@@ -226,6 +235,9 @@ mod tests {
             let unasked = case && standing == Standing::Nothing;
             let excluded = filter == Ok(false) && (!case || (open && bar.is_none()));
             prop_assert_eq!(out, unasked || excluded);
+            // Which of the two it was is told; a filter that excluded is never taken for nobody asking.
+            prop_assert_eq!(outcome == Outcome::OutOfScope(Outside::Unasked), unasked);
+            prop_assert_eq!(outcome == Outcome::OutOfScope(Outside::Filtered), excluded);
             // A grant in force is named by what it carried.
             if permitted {
                 prop_assert_eq!(outcome, Outcome::Permit(case.then_some(GrantId([7; 16]))));
@@ -241,6 +253,6 @@ mod tests {
             || Standing::Nothing,
             || panic!("the filter was evaluated"),
         );
-        assert_eq!(outcome, Outcome::OutOfScope);
+        assert_eq!(outcome, Outcome::OutOfScope(Outside::Unasked));
     }
 }

@@ -10,7 +10,7 @@ mod grants;
 mod permit;
 
 pub use asks::Asks;
-pub use decide::{Decision, Denial, Now, Rule, decide};
+pub use decide::{Decision, Denial, Now, Outside, Rule, decide};
 pub use grants::{
     Ask, Bar, CLOCK_SKEW_MS, Change, DEFAULT_GRANT_LIMIT, GrantsFull, GrantsIndex, Held,
     KEEP_EXPIRED_MS, REFETCH, Standing,

@@ -27,7 +27,7 @@ pub const MAX_ERASURES_PER_TURN: usize = 16;
 /// A bundle waits this long for facts that were published before it was asked for.
 pub const CATCH_UP: Duration = Duration::from_secs(2);
 /// A slot writes its grants position at least this often while grants change.
-pub const STATE_INTERVAL: Duration = Duration::from_millis(200);
+pub const STATE_INTERVAL: Duration = Duration::from_millis(50);
 /// Pause before a slot that failed is taken again; doubles up to [`RETRY_MAX`].
 pub const RETRY_MIN: Duration = Duration::from_millis(200);
 pub const RETRY_MAX: Duration = Duration::from_secs(10);

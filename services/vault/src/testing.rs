@@ -42,8 +42,6 @@ pub const SLOTS: u32 = 2;
 /// Longest that a test waits for something to come true.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-const DEPARTMENTS: [&str; 3] = ["hrss", "police", "realestate"];
-
 /// One test's installation.
 pub struct TestBus {
     pub contract: Arc<Contract>,
@@ -83,9 +81,10 @@ impl TestBus {
         .unwrap();
         change(&root);
         let keys = KeysDir::new(dir.path().join("keys"));
-        mz_keys::provision(keys.root(), &root, &DEPARTMENTS).expect("keys");
+        let departments = departments(&root);
+        mz_keys::provision(keys.root(), &root, &departments).expect("keys");
         rekey(&root, &keys);
-        for department in DEPARTMENTS {
+        for department in &departments {
             mz_keys::sign_approvals(&root, department, &keys).expect("approvals");
         }
         let contract = match Contract::load(&root, Mode::Signed) {
@@ -185,6 +184,17 @@ impl TestBus {
         let mut all = Vec::new();
         self.read(topics::AUDIT, |record| {
             all.push(Audit::read(record.value.unwrap()).unwrap().into_owned());
+        });
+        all
+    }
+
+    /// Everything in `bus.grants`, lane by lane, as it was written.
+    pub fn grants(&self) -> Vec<Grant> {
+        let mut all = Vec::new();
+        self.read(topics::GRANTS, |record| {
+            if record.key != Some(topics::IN_FORCE_KEY.as_slice()) {
+                all.push(Grant::decode(record.value.unwrap()).unwrap());
+            }
         });
         all
     }
@@ -596,4 +606,14 @@ fn copy(from: &Path, to: &Path, contract_only: bool) {
             fs::copy(&path, to.join(&name)).unwrap();
         }
     }
+}
+
+/// All of the contract: keys and signatures for each.
+fn departments(root: &Path) -> Vec<String> {
+    let contract = Contract::load(root, Mode::Draft).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    contract
+        .departments
+        .into_iter()
+        .map(|department| department.id)
+        .collect()
 }

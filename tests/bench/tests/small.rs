@@ -1,7 +1,7 @@
 //! The whole benchmark, small: it runs to the end, the gateway delivers what it must, and the JSON
 //! object has the promised shape. The figures mean nothing here.
 
-use mz_bench::gateway::{Options, run};
+use mz_bench::gateway::{Grants, Options, grants, run};
 use mz_bus::{BusOptions, TlsFiles};
 use mz_stack::testing;
 use std::time::Duration;
@@ -67,4 +67,15 @@ fn few_cases_mean_few_deliveries() {
     };
     let report = run(&options, &|_| {}).unwrap();
     assert!(report.events_per_s.gateway > 0.0);
+}
+
+#[test]
+fn every_grant_is_loaded_and_found() {
+    let what = Grants {
+        grants: 5_000,
+        lanes: 4,
+    };
+    let report = grants(&options(), what, &|_| {}).unwrap();
+    assert!(report.grants_per_s > 0.0 && report.decision_ns > 0.0);
+    assert!(report.to_string().contains("ns/decision"));
 }

@@ -20,6 +20,8 @@ pub enum Draw {
     Dirt,
     Change,
     Address,
+    Hardship,
+    MinLiving,
 }
 
 impl Chance {

@@ -70,6 +70,8 @@ pub enum Place {
     Owner,
     Household,
     Booking,
+    Hardship,
+    MinLiving,
 }
 
 pub fn dirt(seed: u64, share: u32, place: Place, key: u64, number: &str) -> Option<Dirt> {

@@ -16,7 +16,7 @@ pub const DEFAULT_AS_OF: (i32, u32, u32) = (2026, 11, 20);
 /// A city is a function of these options; `out` only says where it is written.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Directory that receives `hrss/`, `realestate/`, `police/` and `expected.json`.
+    /// Directory that receives `hrss/`, `realestate/`, `police/`, `union/`, `civil/` and `expected.json`.
     pub out: PathBuf,
     /// People in all, dependents included, 1 to [`MAX_PERSONS`].
     pub persons: u64,

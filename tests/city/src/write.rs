@@ -9,7 +9,9 @@ use crate::approvals::{Approval, Approvals};
 use crate::dirt::{Dirt, Place, Tally};
 use crate::expected::{Expected, Register, StoryPerson};
 use crate::family::Family;
+use crate::hardship::Hardship;
 use crate::insurance::Insurance;
+use crate::minliving::MinLiving;
 use crate::options::{CityError, Options};
 use crate::police::Police;
 use crate::property::Property;
@@ -26,7 +28,7 @@ const STAFF: u64 = 40;
 pub fn write(options: &Options) -> Result<Expected, CityError> {
     options.check()?;
     let path = |name: &str| options.out.join(name);
-    for directory in ["hrss", "realestate", "police"] {
+    for directory in ["hrss", "realestate", "police", "union", "civil"] {
         fs::create_dir_all(path(directory)).map_err(at(&path(directory)))?;
     }
     let scratch_path = path("realestate/.owners.part");
@@ -47,6 +49,10 @@ pub fn write(options: &Options) -> Result<Expected, CityError> {
     let mut property =
         Property::create(create(&property_path)?, scratch).map_err(at(&property_path))?;
     let mut police = Police::create(create(&household_path)?, create(&bookings_path)?);
+    let hardship_path = path("union/hardship.ndjson");
+    let minliving_path = path("civil/minliving.csv");
+    let mut hardship = Hardship::create(create(&hardship_path)?);
+    let mut minliving = MinLiving::create(create(&minliving_path)?).map_err(at(&minliving_path))?;
     let mut marks = Marks::default();
     let mut expected = Expected {
         persons: options.persons,
@@ -85,6 +91,16 @@ pub fn write(options: &Options) -> Result<Expected, CityError> {
         let booking = police
             .add(options, &family, &mut marks)
             .map_err(at(&household_path))?;
+        withheld.extend(
+            hardship
+                .add(options, &family, &mut marks)
+                .map_err(at(&hardship_path))?,
+        );
+        withheld.extend(
+            minliving
+                .add(options, &family, &mut marks)
+                .map_err(at(&minliving_path))?,
+        );
 
         if let (Some(head), true) = (family.members.first(), family.shape.approval) {
             let dirt = family.dirt(options, Place::Approval, family.index, head);
@@ -141,6 +157,10 @@ pub fn write(options: &Options) -> Result<Expected, CityError> {
         "police/appointments.ndjson",
         police.appointments,
     );
+    let tally = hardship.finish().map_err(at(&hardship_path))?;
+    register("union.hardship", "union/hardship.ndjson", tally);
+    let tally = minliving.finish().map_err(at(&minliving_path))?;
+    register("civil.minliving", "civil/minliving.csv", tally);
     fs::remove_file(&scratch_path).map_err(at(&scratch_path))?;
 
     expected.case_subjects = police.case_subjects;

@@ -6,7 +6,7 @@ use crate::check::Check;
 use crate::database;
 use mz_bus::{BusError, BusOptions, Isolation};
 use mz_contract::Contract;
-use mz_journal::{AuditKind, AuditWriter};
+use mz_journal::{AuditKind, AuditWriter, Record as _, WITHDRAWAL_HEADER, Withdrawal};
 use sqlx::AssertSqlSafe;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -73,7 +73,8 @@ impl AdapterTables {
     }
 
     /// Every table holds, for every key of its topic, the newest version that was delivered (unless
-    /// that one withdraws the record) and nothing else; no gap, nothing refused.
+    /// that one withdraws the record, or the bus withdrew it afterwards) and nothing else; no gap,
+    /// nothing refused.
     pub fn check(
         &self,
         url: &str,
@@ -100,6 +101,20 @@ impl AdapterTables {
                 contract.lanes,
                 Isolation::Committed,
                 |record| {
+                    // By the bus: what is held at this place goes, whatever comes later is in again.
+                    if let Some(word) = record.header(WITHDRAWAL_HEADER) {
+                        let Ok(word) = Withdrawal::decode(word) else {
+                            check.fault(format!("{topic}: a withdrawal that does not parse"));
+                            return;
+                        };
+                        let ends = newest.get(&record.key).is_some_and(|(held, value)| {
+                            *value && *held <= (word.epoch, word.counter)
+                        });
+                        if ends {
+                            newest.remove(&record.key);
+                        }
+                        return;
+                    }
                     let number = record.delivery().map(|h| (h.audit_lane, h.audit_number));
                     let Some(version) = number.and_then(|number| versions.get(&number)) else {
                         check.fault(format!("{topic}: a delivery without audit entry"));

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The connectors of the shipped mappings: name and configuration.
-pub const CONNECTORS: [&str; 5] = [
+pub const CONNECTORS: [&str; 7] = [
     "hrss-insurance",
     "hrss-talent",
     "realestate-right",
     "police-household",
     "police-appointment",
+    "union-hardship",
+    "civil-minliving",
 ];
 /// Longest that one pass of one connector may take.
 pub const PASS_LIMIT: Duration = Duration::from_secs(240);

@@ -1,13 +1,14 @@
 //! The adapter is killed, frozen and cut off; nothing is lost, nothing doubled.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::common::{APPROVAL, Fact, INSURANCE, World};
+use crate::common::{APPROVAL, Fact, INSURANCE, Outgoing, World, receipt_signer};
 use mz_adapter::Service;
+use mz_journal::ReceiptAction;
 use rand::Rng as _;
 use sqlx::Row as _;
 
@@ -35,7 +36,12 @@ fn child_process() {
         }),
         client_id: "police.adapter".into(),
     };
-    let options = mz_adapter::Options::new(bus, Arc::new(contract), config, Some(&url)).unwrap();
+    let mut options =
+        mz_adapter::Options::new(bus, Arc::new(contract), config, Some(&url)).unwrap();
+    options.receipt_signer = Some(receipt_signer(
+        &mz_stack::testing::shared().keys(),
+        root.as_ref(),
+    ));
     match mz_adapter::run(options, &NEVER) {
         Ok(_) => {}
         Err(error) if error.is_superseded() => std::process::exit(6),
@@ -171,6 +177,147 @@ fn killed_at_random_moments_it_loses_and_doubles_nothing() {
         "no refusal, no gap, no repeat"
     );
     model.check(&world);
+}
+
+/// Killed at random while it withdraws, freezes, releases and sends: every order is carried out at its
+/// place, and its receipts come at least once, all saying the same.
+#[test]
+fn killed_between_doing_and_saying_it_says_it_later() {
+    let world = World::new();
+    let mut gateway = world.gateway();
+    let mut random = rand::rng();
+    // Persons below 40 are under a hold, by what the topics will say about them.
+    mz_adapter::run(world.options(""), &NEVER).unwrap();
+    world.execute(
+        "INSERT INTO mz_legal_hold (mz_person, reason) \
+         SELECT substring(int4send(n) || decode(repeat('ab', 16), 'hex') FOR 16), 'case' \
+         FROM generate_series(0, 39) AS n",
+    );
+    // Person → the version that is in the table.
+    let mut held: HashMap<u32, u64> = HashMap::new();
+    let mut wanted: HashMap<u64, ReceiptAction> = HashMap::new();
+    let (mut orders, mut sent, mut before) = (0u64, 0i64, 0i64);
+    let mut child = spawn(&world);
+    for round in 1..=32u64 {
+        let mut records: Vec<Outgoing> = Vec::new();
+        for _ in 0..40 {
+            let person = random.random_range(0..120);
+            if random.random_range(0..2) == 0 {
+                let fact = Fact::insurance(person, round);
+                records.extend(gateway.deliveries(&[fact]));
+                held.insert(person, round);
+            } else {
+                orders += 1;
+                records.push(gateway.withdrawal(&Fact::insurance(person, round), orders));
+                let action = match held.remove(&person) {
+                    Some(_) if person < 40 => ReceiptAction::Frozen,
+                    Some(_) => ReceiptAction::Deleted,
+                    // A frozen copy may be there of which nothing else is known here.
+                    None if person < 40 => continue,
+                    None => ReceiptAction::Absent,
+                };
+                wanted.insert(orders, action);
+            }
+        }
+        sent += records.len() as i64;
+        gateway.send(&records);
+        if round % 2 == 0 {
+            until("the child works", || delivered(&world) > before);
+            std::thread::sleep(Duration::from_millis(random.random_range(0..40)));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            before = delivered(&world);
+            child = spawn(&world);
+        }
+    }
+    until("everything is read", || delivered(&world) >= sent);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    world.execute("UPDATE mz_legal_hold SET until = now()");
+    let summary = mz_adapter::run(world.options(""), &NEVER).unwrap();
+    assert_eq!((summary.frozen_held, summary.receipts_unsent), (0, 0));
+    assert_eq!(delivered(&world), sent, "each record once");
+
+    let found: HashMap<String, i64> = world
+        .rows("SELECT id_no, mz_counter FROM hrss_insurance_status_v1")
+        .iter()
+        .map(|row| (row.get(0), row.get(1)))
+        .collect();
+    let model: HashMap<String, i64> = held
+        .iter()
+        .map(|(person, counter)| (Fact::insurance(*person, 1).id_no(), *counter as i64))
+        .collect();
+    assert_eq!(found, model);
+
+    let receipts = world.receipts();
+    let mut said: HashMap<(u64, ReceiptAction), HashSet<Vec<u8>>> = HashMap::new();
+    for receipt in &receipts {
+        let number = u64::from_be_bytes(receipt.order.as_bytes()[8..].try_into().unwrap());
+        said.entry((number, receipt.action))
+            .or_default()
+            .insert(receipt.payload());
+    }
+    assert!(
+        said.values().all(|words| words.len() == 1),
+        "the same bytes again"
+    );
+    for (order, action) in &wanted {
+        assert!(said.contains_key(&(*order, *action)), "{order} {action:?}");
+    }
+    for order in 1..=orders {
+        let actions: HashSet<ReceiptAction> = said
+            .keys()
+            .filter(|(of, _)| *of == order)
+            .map(|(_, action)| *action)
+            .collect();
+        let ended = [ReceiptAction::Deleted, ReceiptAction::Absent];
+        assert_eq!(
+            actions
+                .iter()
+                .filter(|action| ended.contains(action))
+                .count(),
+            1,
+            "order {order}: {actions:?}"
+        );
+    }
+    eprintln!(
+        "{orders} orders, {} receipts on the bus, {} of them again",
+        receipts.len(),
+        receipts.len() - said.len()
+    );
+}
+
+/// The same, at the one moment that matters: done and committed, not yet said.
+#[test]
+fn killed_with_unsent_receipts_the_next_one_sends_them() {
+    let world = World::new();
+    let mut gateway = world.gateway();
+    world.receipts_right(false);
+    let mut child = spawn(&world);
+    let facts: Vec<Fact> = (0..20).map(|person| Fact::insurance(person, 1)).collect();
+    gateway.deliver(&facts);
+    gateway.withdraw(&facts, 1);
+    until("it withdrew", || delivered(&world) == 40);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(world.receipts().is_empty());
+    assert_eq!(
+        world.ask::<i64>("SELECT count(*) FROM mz_receipts WHERE sent_at IS NULL"),
+        20
+    );
+    world.receipts_right(true);
+    let mut child = spawn(&world);
+    until("the receipts are sent", || {
+        world.ask::<i64>("SELECT count(*) FROM mz_receipts WHERE sent_at IS NULL") == 0
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let orders: HashSet<_> = world
+        .receipts()
+        .iter()
+        .map(|receipt| receipt.order)
+        .collect();
+    assert_eq!(orders.len(), 20);
 }
 
 #[test]

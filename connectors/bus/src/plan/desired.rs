@@ -227,7 +227,7 @@ fn desired_acls(contract: &Contract, options: &PlanOptions) -> BTreeSet<Acl> {
     gateway(&mut rules, contract, options);
     vault(&mut rules, contract, options);
     console(&mut rules, contract);
-    consent(&mut rules, options);
+    consent(&mut rules, contract, options);
     rules.topic(AUDITOR, topics::AUDIT, READ);
     rules.group(AUDITOR, reader_group(AUDITOR));
     rules.0
@@ -333,7 +333,15 @@ fn console(rules: &mut Rules, contract: &Contract) {
     rules.producer(CONSOLE, CONSOLE_TRANSACTIONAL_ID);
 }
 
-fn consent(rules: &mut Rules, options: &PlanOptions) {
+fn consent(rules: &mut Rules, contract: &Contract, options: &PlanOptions) {
+    // A contract is put in force only when its topics are there. To see that is not to read them.
+    let sources = contract
+        .datasets
+        .iter()
+        .map(mz_contract::Dataset::src_topic);
+    for topic in sources.chain(contract.agreements.iter().flat_map(deliveries)) {
+        rules.topic(CONSENT, topic, &[Operation::Describe]);
+    }
     // Grants that gateway and vault opened, positions for the barrier, who was sent what.
     for topic in [topics::GRANTS, topics::STATE, topics::AUDIT] {
         rules.topic(CONSENT, topic, BOTH);

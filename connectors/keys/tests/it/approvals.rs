@@ -7,8 +7,6 @@ use mz_contract::{Contract, Mode};
 use mz_keys::{KeyError, KeysDir, provision, sign_approvals};
 use std::path::{Path, PathBuf};
 
-const DEPARTMENTS: [&str; 3] = ["hrss", "police", "realestate"];
-
 pub struct Signed {
     _dir: tempfile::TempDir,
     pub keys: KeysDir,
@@ -38,8 +36,9 @@ pub fn signed() -> Signed {
         &contract,
     );
     let keys = KeysDir::new(dir.path().join("keys"));
-    provision(keys.root(), &contract, &DEPARTMENTS).unwrap();
-    for department in DEPARTMENTS {
+    let departments = departments(&contract);
+    provision(keys.root(), &contract, &departments).unwrap();
+    for department in &departments {
         sign_approvals(&contract, department, &keys).unwrap();
     }
     Signed {
@@ -47,6 +46,15 @@ pub fn signed() -> Signed {
         keys,
         contract,
     }
+}
+
+fn departments(root: &Path) -> Vec<String> {
+    let contract = Contract::load(root, Mode::Draft).unwrap();
+    contract
+        .departments
+        .into_iter()
+        .map(|department| department.id)
+        .collect()
 }
 
 fn codes(root: &Path) -> Vec<&'static str> {

@@ -58,7 +58,13 @@ impl Bus {
         )
         .unwrap();
         let keys = stack.keys();
-        mz_keys::provision(keys.root(), &root, &["hrss", "police", "realestate"]).unwrap();
+        let departments: Vec<String> = Contract::load(&root, Mode::Draft)
+            .unwrap()
+            .departments
+            .into_iter()
+            .map(|department| department.id)
+            .collect();
+        mz_keys::provision(keys.root(), &root, &departments).unwrap();
         let contract = Contract::load(&root, Mode::Draft).unwrap_or_else(|faults| {
             panic!(
                 "{}",

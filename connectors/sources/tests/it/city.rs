@@ -6,7 +6,9 @@ use mz_seal::Datum;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-const FILES: [(&str, &str, &str); 4] = [
+const FILES: [(&str, &str, &str); 6] = [
+    ("hardship", "union-hardship.yaml", "union/hardship.ndjson"),
+    ("minliving", "civil-minliving.yaml", "civil/minliving.csv"),
     ("approvals", "hrss-talent.yaml", "hrss/approvals.xlsx"),
     ("insurance", "hrss-insurance.yaml", "hrss/insurance.csv"),
     (

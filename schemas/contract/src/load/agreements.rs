@@ -336,11 +336,13 @@ fn build(
     })
 }
 
-/// Whether a dataset has a file, faulty or not: then what is wrong with it has been said.
+/// Whether a dataset has a file, faulty or alone: then what is wrong with it has been said.
 pub(super) fn is_written(tree: &Tree, dataset: &str) -> bool {
     dataset.split_once('.').is_some_and(|(department, rest)| {
-        tree.get(&format!("catalogue/{department}/{rest}.yaml"))
-            .is_some()
+        ["yaml", "avsc"].iter().any(|ending| {
+            tree.get(&format!("catalogue/{department}/{rest}.{ending}"))
+                .is_some()
+        })
     })
 }
 

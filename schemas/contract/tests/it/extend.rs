@@ -4,12 +4,12 @@ use crate::tree::Tree;
 use mz_contract::{Contract, Lang, Mode, allocate_schema_ids, lint, matrix::policy_matrix};
 
 const DEPARTMENT: &str = "
-name: {zh: 总工会, en: Federation of Trade Unions}
+name: {zh: 共青团, en: Youth League}
 kind: social
-uscc: 13441900MX0000043K
+uscc: 13441900MX000006X6
 ";
 
-const AVSC: &str = r#"{"type": "record", "name": "Member", "namespace": "union", "fields": [
+const AVSC: &str = r#"{"type": "record", "name": "Member", "namespace": "youth", "fields": [
   {"name": "idNo", "type": "string"},
   {"name": "memberNo", "type": "string"},
   {"name": "joinedOn", "type": {"type": "int", "logicalType": "date"}},
@@ -17,14 +17,14 @@ const AVSC: &str = r#"{"type": "record", "name": "Member", "namespace": "union",
 ]}"#;
 
 const DATASET: &str = "
-title: {zh: 工会会员, en: Union members}
-provider: union
+title: {zh: 团员, en: League members}
+provider: youth
 format: avro
 update_frequency: weekly
 sharing: conditional
 ways: [service_interface]
 conditions:
-  scope: {zh: 工会服务机构, en: Service centres}
+  scope: {zh: 团组织, en: Service centres}
   uses: {zh: 核验会员身份, en: Verifying membership}
 classification: {category: {zh: 个人信息, en: Personal information}, level: 2}
 fields:
@@ -40,7 +40,7 @@ fields:
       COURIER: {zh: 快递员, en: Courier}
       OTHER: {zh: 其他, en: Other}
 summary: {zh: 会员登记, en: Register of members}
-code: \"320/001/000001\"
+code: \"321/001/000001\"
 published: {secrecy_review: a, impact_assessment: b, approved_by: c, approved_on: 2026-03-01}
 subject: idNo
 record: [memberNo]
@@ -52,13 +52,13 @@ limits: {bases: [consent], max_case_days: 90, until: 2028-12-31}
 ";
 
 const AGREEMENT: &str = "
-title: {zh: 退休帮扶, en: Help towards retirement}
+title: {zh: 就业帮扶, en: Help with jobs}
 basis:
   kind: consent
   law: [{title: {zh: 个人信息保护法, en: PIPL}, article: \"13(1)\"}]
   duty: {zh: 帮助欠费职工, en: Helping workers in arrears}
 application:
-  number: 工会共享申〔2026〕1号
+  number: 团委共享申〔2026〕1号
   applied_on: 2026-03-02
   basis: {zh: 本人同意, en: Consent}
   scene: {zh: 职工服务中心, en: Service centre}
@@ -67,6 +67,12 @@ application:
   until: 2027-12-31
 valid: {from: 2026-04-01, until: 2027-12-31}
 notice: {given: {zh: 授权页面, en: Where consent is given}, text: {zh: 用于帮扶, en: To help you}}
+consent:
+  notice_version: 1
+  max: 180d
+  withdrawal: {zh: 授权页面, en: Where consent is given}
+  representation: []
+  minor_age: 14
 retention: 30d
 sections:
   - dataset: hrss.insurance.status.v1
@@ -78,10 +84,10 @@ sections:
 
 fn extended() -> Tree {
     let tree = Tree::copy();
-    tree.write("departments/union.yaml", DEPARTMENT);
-    tree.write("catalogue/union/member.v1.avsc", AVSC);
-    tree.write("catalogue/union/member.v1.yaml", DATASET);
-    tree.write("agreements/union/retirement-help.yaml", AGREEMENT);
+    tree.write("departments/youth.yaml", DEPARTMENT);
+    tree.write("catalogue/youth/member.v1.avsc", AVSC);
+    tree.write("catalogue/youth/member.v1.yaml", DATASET);
+    tree.write("agreements/youth/job-help.yaml", AGREEMENT);
     tree
 }
 
@@ -98,16 +104,16 @@ fn a_dataset_and_an_agreement_are_files_and_nothing_else() {
     assert_eq!(
         codes,
         [
-            ("SCHEMA_ID_MISSING", "src.union.member.v1"),
+            ("SCHEMA_ID_MISSING", "src.youth.member.v1"),
             (
                 "SCHEMA_ID_MISSING",
-                "to.union.retirement-help.hrss.insurance.status.v1"
+                "to.youth.job-help.hrss.insurance.status.v1"
             ),
         ]
     );
     let before = tree.read("schema-ids.yaml");
     let added = allocate_schema_ids(tree.root(), Lang::Zh).unwrap().added;
-    assert_eq!(added, [1005, 2005]);
+    assert_eq!(added, [1007, 2011]);
     assert!(
         tree.read("schema-ids.yaml").starts_with(&before),
         "append-only"
@@ -121,21 +127,22 @@ fn a_dataset_and_an_agreement_are_files_and_nothing_else() {
     );
 
     let contract = Contract::load(tree.root(), Mode::Draft).unwrap();
-    let dataset = contract.dataset("union.member.v1").unwrap();
+    let dataset = contract.dataset("youth.member.v1").unwrap();
     assert_eq!(
         (dataset.schema_id, dataset.src_topic().as_str()),
-        (1005, "src.union.member.v1")
+        (1007, "src.youth.member.v1")
     );
     let section = contract
-        .agreement("union/retirement-help")
+        .agreement("youth/job-help")
         .unwrap()
         .sections
         .first()
         .unwrap();
-    assert_eq!(section.schema_id, 2005);
+    assert_eq!(section.schema_id, 2011);
     assert_eq!(section.fields, [3, 9, 10]);
+    assert_eq!(section.sensitive, [10], "arrearsMonths");
     assert!(!section.disclose_subject);
-    assert!(policy_matrix(&contract).contains("union/retirement-help"));
+    assert!(policy_matrix(&contract).contains("youth/job-help"));
 
     tree.sign();
     assert!(Contract::load(tree.root(), Mode::Signed).is_ok());
@@ -146,7 +153,7 @@ fn an_agreement_that_changes_keeps_its_old_records_readable() {
     let tree = extended();
     allocate_schema_ids(tree.root(), Lang::En).unwrap();
     tree.replace(
-        "agreements/union/retirement-help.yaml",
+        "agreements/youth/job-help.yaml",
         "arrearsMonths, employerName]",
         "arrearsMonths]",
     );
@@ -156,36 +163,29 @@ fn an_agreement_that_changes_keeps_its_old_records_readable() {
     );
     assert_eq!(
         allocate_schema_ids(tree.root(), Lang::En).unwrap().added,
-        [2006]
+        [2012]
     );
     let contract = Contract::load(tree.root(), Mode::Draft).unwrap();
-    let section = &contract
-        .agreement("union/retirement-help")
-        .unwrap()
-        .sections[0];
-    assert_eq!(section.schema_id, 2006);
-    assert_eq!(contract.layout_by_id(2005).unwrap().fields().len(), 3);
-    assert_eq!(contract.layout_by_id(2006).unwrap().fields().len(), 2);
+    let section = &contract.agreement("youth/job-help").unwrap().sections[0];
+    assert_eq!(section.schema_id, 2012);
+    assert_eq!(contract.layout_by_id(2011).unwrap().fields().len(), 3);
+    assert_eq!(contract.layout_by_id(2012).unwrap().fields().len(), 2);
     let versions: Vec<_> = contract
         .schema_ids
         .of_topic(&section.out_topic)
         .map(|entry| entry.id)
         .collect();
-    assert_eq!(versions, [2005, 2006]);
+    assert_eq!(versions, [2011, 2012]);
     // Back to what it was: the same schema has the same id.
     tree.replace(
-        "agreements/union/retirement-help.yaml",
+        "agreements/youth/job-help.yaml",
         "arrearsMonths]",
         "arrearsMonths, employerName]",
     );
     let contract = Contract::load(tree.root(), Mode::Draft).unwrap();
     assert_eq!(
-        contract
-            .agreement("union/retirement-help")
-            .unwrap()
-            .sections[0]
-            .schema_id,
-        2005
+        contract.agreement("youth/job-help").unwrap().sections[0].schema_id,
+        2011
     );
 }
 

@@ -9,3 +9,4 @@ mod item;
 mod policy;
 mod tree;
 mod trust;
+mod versions;

@@ -52,6 +52,12 @@ fn nobody_sees_more_than_was_agreed() {
     assert_eq!(
         seen,
         vec![
+            // Never cause, members, income, or what aid is for.
+            row(
+                "civil/hardship-check",
+                "union.hardship.v1",
+                "idNo tier livingAidUntil"
+            ),
             row(
                 "hrss/talent-status",
                 "police.household.v1",
@@ -76,6 +82,29 @@ fn nobody_sees_more_than_was_agreed() {
                 "police/talent-settlement",
                 "realestate.right.v1",
                 "idNo certificateNo share location plannedUse seized status"
+            ),
+            row(
+                "union/hardship-aid",
+                "civil.minliving.v1",
+                "idNo status asOf"
+            ),
+            row(
+                "union/hardship-aid",
+                "hrss.insurance.status.v1",
+                "status asOf"
+            ),
+            // Dwellings are counted: not where they are.
+            row("union/hardship-aid", "realestate.right.v1", "plannedUse"),
+            row(
+                "union/hardship-aid",
+                "union.hardship.v1",
+                "idNo fileNo tier livingAidUntil status"
+            ),
+            // Arrears only: never the wage base, never a diagnosis.
+            row(
+                "union/retirement-help",
+                "hrss.insurance.status.v1",
+                "idNo type status employerName arrearsMonths"
             ),
         ]
     );

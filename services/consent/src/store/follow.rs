@@ -133,7 +133,16 @@ impl Step {
     pub async fn delivered(&mut self, all: &[Delivered]) -> Result<(), StoreError> {
         let mut last: FxHashMap<_, &Delivered> = FxHashMap::default();
         for one in all {
-            last.insert((one.lane, one.subject, &one.agreement, &one.dataset, one.record), one);
+            last.insert(
+                (
+                    one.lane,
+                    one.subject,
+                    &one.agreement,
+                    &one.dataset,
+                    one.record,
+                ),
+                one,
+            );
         }
         let mut rows: Vec<&Delivered> = last.into_values().collect();
         if rows.is_empty() {

@@ -16,7 +16,8 @@ pub use erasures::Erasure;
 pub use follow::{Delivered, Gone};
 pub use grants::{GrantRow, HistoryRow};
 pub use orders::{DueRow, OrderRow, OrderTarget, Scope};
-pub use outbox::{Outgoing, OutboxRow};
+pub use outbox::{OutboxRow, Outgoing};
+pub use requests::Repeat;
 pub use versions::VersionRow;
 
 use mz_database::DatabaseError;

@@ -1,7 +1,8 @@
 //! Withdrawals that are due, the orders that they became, and what came of those.
 
 use mz_journal::{
-    GrantId, Order, OrderAction, OrderCondition, OrderId, Receipt, Record as _, RecordTag, SubjectTag,
+    GrantId, Order, OrderAction, OrderCondition, OrderId, Receipt, Record as _, RecordTag,
+    SubjectTag,
 };
 use sqlx::postgres::PgRow;
 use sqlx::{QueryBuilder, Row};
@@ -14,8 +15,8 @@ use crate::limits::MAX_ORDERS_PER_STEP;
 pub enum Scope {
     /// What was delivered about one grant's person under its agreement (and its datasets).
     Grant(GrantId),
-    /// Everything of one agreement.
-    Agreement(String),
+    /// Everything of one agreement and dataset.
+    Agreement { id: String, dataset: String },
     /// Everything about one person.
     Subject { lane: u16, subject: SubjectTag },
 }
@@ -121,20 +122,24 @@ impl Step {
         condition: OrderCondition,
         occasion: &[u8],
     ) -> Result<(), StoreError> {
-        let (grant, agreement, lane, subject) = match scope {
-            Scope::Grant(grant) => (Some(grant.0.to_vec()), None, None, None),
-            Scope::Agreement(id) => (None, Some(id.as_str()), None, None),
+        let (mut grant, mut reading, mut person) = (None, (None, None), (None, None));
+        match scope {
+            Scope::Grant(id) => grant = Some(id.0.to_vec()),
+            Scope::Agreement { id, dataset } => reading = (Some(id), Some(dataset)),
             Scope::Subject { lane, subject } => {
-                (None, None, Some(i32::from(*lane)), Some(subject.0.to_vec()))
+                person = (Some(i32::from(*lane)), Some(subject.0.to_vec()));
             }
-        };
+        }
+        let ((agreement, dataset), (lane, subject)) = (reading, person);
         sqlx::query(
-            "INSERT INTO due (due_ms, grant_id, agreement, lane, subject, reason, condition, occasion)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO due
+               (due_ms, grant_id, agreement, dataset, lane, subject, reason, condition, occasion)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(due_ms)
         .bind(grant)
         .bind(agreement)
+        .bind(dataset)
         .bind(lane)
         .bind(subject)
         .bind(reason)
@@ -169,9 +174,11 @@ impl Step {
                     query.push(")");
                 }
             }
-            Scope::Agreement(id) => {
+            Scope::Agreement { id, dataset } => {
                 query.push("WHERE h.agreement = ");
                 query.push_bind(id.clone());
+                query.push(" AND h.dataset = ");
+                query.push_bind(dataset.clone());
             }
             Scope::Subject { lane, subject } => {
                 query.push("WHERE h.lane = ");
@@ -250,19 +257,51 @@ impl Step {
         Ok(())
     }
 
-    /// A slot carried the order out.
+    /// A slot carried the order out in one topic: the section's own, which has the sequence, or that
+    /// of an answer.
     pub async fn executed(
         &mut self,
         order: OrderId,
+        topic: &str,
         at_ms: i64,
-        sequence: u64,
+        sequence: Option<u64>,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE orders SET executed_ms = $2, sequence = $3 WHERE id = $1 AND executed_ms IS NULL",
+            "INSERT INTO order_topic (order_id, topic, executed_ms) VALUES ($1, $2, $3)
+             ON CONFLICT (order_id, topic) DO UPDATE
+                SET executed_ms = coalesce(order_topic.executed_ms, excluded.executed_ms)",
         )
         .bind(order.0.as_slice())
+        .bind(topic)
         .bind(at_ms)
-        .bind(big(sequence))
+        .execute(&mut *self.tx)
+        .await?;
+        if let Some(sequence) = sequence {
+            sqlx::query(
+                "UPDATE orders SET executed_ms = $2, sequence = $3
+                  WHERE id = $1 AND executed_ms IS NULL",
+            )
+            .bind(order.0.as_slice())
+            .bind(at_ms)
+            .bind(big(sequence))
+            .execute(&mut *self.tx)
+            .await?;
+        }
+        self.settle_order(order).await
+    }
+
+    /// An order is settled when every topic in which it was carried out has its receipt.
+    async fn settle_order(&mut self, order: OrderId) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE orders SET
+                receipt_ms = (SELECT CASE WHEN bool_and(receipt_ms IS NOT NULL)
+                                     THEN max(receipt_ms) END
+                                FROM order_topic WHERE order_id = $1),
+                action = (SELECT action FROM order_topic WHERE order_id = $1
+                           ORDER BY topic LIKE '%.answer.%', topic LIMIT 1)
+              WHERE id = $1 AND executed_ms IS NOT NULL",
+        )
+        .bind(order.0.as_slice())
         .execute(&mut *self.tx)
         .await?;
         Ok(())
@@ -287,24 +326,9 @@ impl Step {
         Ok(())
     }
 
-    /// A consumer's receipt, its signature checked. A later one replaces a provisional one (frozen,
-    /// marked); false when it belongs to no order of that agreement.
+    /// A consumer's receipt for one topic, its signature checked. A later one replaces a provisional
+    /// one (frozen, marked); false when it belongs to no order of that agreement.
     pub async fn receipt(&mut self, receipt: &Receipt) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "UPDATE orders SET receipt_ms = $3, action = $4, receipt = $5
-              WHERE id = $1 AND agreement = $2
-                AND (action IS NULL OR action IN ('frozen', 'marked') OR receipt_ms = $3)",
-        )
-        .bind(receipt.order.0.as_slice())
-        .bind(&receipt.agreement)
-        .bind(receipt.at_ms)
-        .bind(receipt.action.name())
-        .bind(receipt.encode())
-        .execute(&mut *self.tx)
-        .await?;
-        if done.rows_affected() == 1 {
-            return Ok(true);
-        }
         let known: bool = sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM orders WHERE id = $1 AND agreement = $2)",
         )
@@ -312,7 +336,27 @@ impl Step {
         .bind(&receipt.agreement)
         .fetch_one(&mut *self.tx)
         .await?;
-        Ok(known)
+        let prefix = format!("to.{}.", receipt.agreement.replacen('/', ".", 1));
+        if !known || !receipt.topic.starts_with(&prefix) {
+            return Ok(false);
+        }
+        sqlx::query(
+            "INSERT INTO order_topic AS held (order_id, topic, receipt_ms, action, receipt)
+             VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (order_id, topic) DO UPDATE SET
+                receipt_ms = excluded.receipt_ms, action = excluded.action,
+                receipt = excluded.receipt
+              WHERE held.action IS NULL OR held.action IN ('frozen', 'marked')",
+        )
+        .bind(receipt.order.0.as_slice())
+        .bind(&receipt.topic)
+        .bind(receipt.at_ms)
+        .bind(receipt.action.name())
+        .bind(receipt.encode())
+        .execute(&mut *self.tx)
+        .await?;
+        self.settle_order(receipt.order).await?;
+        Ok(true)
     }
 
     /// Orders that nobody answered for a long time; their clock starts again.
@@ -349,11 +393,12 @@ impl Store {
             .map(|row| {
                 let grant: Option<Vec<u8>> = row.try_get("grant_id")?;
                 let agreement: Option<String> = row.try_get("agreement")?;
+                let dataset: Option<String> = row.try_get("dataset")?;
                 let lane: Option<i32> = row.try_get("lane")?;
                 let subject: Option<Vec<u8>> = row.try_get("subject")?;
-                let scope = match (grant, agreement, lane.zip(subject)) {
+                let scope = match (grant, agreement.zip(dataset), lane.zip(subject)) {
                     (Some(grant), _, _) => Scope::Grant(GrantId(tag(&grant, "grant_id")?)),
-                    (_, Some(id), _) => Scope::Agreement(id),
+                    (_, Some((id, dataset)), _) => Scope::Agreement { id, dataset },
                     (_, _, Some((lane, subject))) => Scope::Subject {
                         lane: lane_of(lane)?,
                         subject: SubjectTag(tag(&subject, "subject")?),
@@ -439,6 +484,18 @@ impl Store {
             count(row.try_get("every")?, "every")?,
             count(row.try_get("open")?, "open")?,
         ))
+    }
+
+    /// How many records a consumer holds of a dataset.
+    pub async fn held_of(&self, agreement: &str, dataset: &str) -> Result<u64, StoreError> {
+        let records: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM holding WHERE agreement = $1 AND dataset = $2",
+        )
+        .bind(agreement)
+        .bind(dataset)
+        .fetch_one(&self.pool)
+        .await?;
+        count(records, "holding")
     }
 
     /// What a consumer holds about a person: per dataset, how many records and the newest time.

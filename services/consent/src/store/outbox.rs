@@ -1,6 +1,8 @@
 //! What must go to Kafka, in the order of the changes.
 
-use mz_journal::{Audit, ContractFile, ContractVersion, Grant, InForce, Order, Record as _, topics};
+use mz_journal::{
+    Audit, ContractFile, ContractVersion, Grant, InForce, Order, Record as _, topics,
+};
 use sqlx::Row;
 
 use super::{Step, Store, StoreError, lane_of};
@@ -42,16 +44,20 @@ impl Step {
                 let key = topics::grant_key(grant.subject, grant.id).to_vec();
                 (Some(topics::GRANTS), key, grant.encode())
             }
-            Outgoing::Order(order) => {
-                (Some(topics::ORDERS), order.subject.0.to_vec(), order.encode())
-            }
+            Outgoing::Order(order) => (
+                Some(topics::ORDERS),
+                order.subject.0.to_vec(),
+                order.encode(),
+            ),
             Outgoing::InForce(in_force) => {
                 let key = topics::IN_FORCE_KEY.to_vec();
                 (Some(topics::GRANTS), key, in_force.encode())
             }
-            Outgoing::Version(version) => {
-                (Some(topics::CONTRACT), version.digest.to_vec(), version.encode())
-            }
+            Outgoing::Version(version) => (
+                Some(topics::CONTRACT),
+                version.digest.to_vec(),
+                version.encode(),
+            ),
             Outgoing::File(file) => (Some(topics::CONTRACT), file.key(), file.encode()),
             Outgoing::Nothing => (None, Vec::new(), Vec::new()),
         };
@@ -60,14 +66,16 @@ impl Step {
             audit.encode_into(&mut bytes);
             bytes
         });
-        sqlx::query("INSERT INTO outbox (lane, topic, key, value, audit) VALUES ($1, $2, $3, $4, $5)")
-            .bind(i32::from(lane))
-            .bind(topic)
-            .bind(key)
-            .bind(value)
-            .bind(audit)
-            .execute(&mut *self.tx)
-            .await?;
+        sqlx::query(
+            "INSERT INTO outbox (lane, topic, key, value, audit) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(i32::from(lane))
+        .bind(topic)
+        .bind(key)
+        .bind(value)
+        .bind(audit)
+        .execute(&mut *self.tx)
+        .await?;
         Ok(())
     }
 }
@@ -88,8 +96,12 @@ impl Store {
                     id: row.try_get("id")?,
                     lane: lane_of(row.try_get("lane")?)?,
                     topic: row.try_get("topic")?,
-                    key: row.try_get::<Option<Vec<u8>>, _>("key")?.unwrap_or_default(),
-                    value: row.try_get::<Option<Vec<u8>>, _>("value")?.unwrap_or_default(),
+                    key: row
+                        .try_get::<Option<Vec<u8>>, _>("key")?
+                        .unwrap_or_default(),
+                    value: row
+                        .try_get::<Option<Vec<u8>>, _>("value")?
+                        .unwrap_or_default(),
                     audit: row.try_get("audit")?,
                 })
             })

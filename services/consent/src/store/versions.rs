@@ -24,7 +24,9 @@ fn row(row: &PgRow) -> Result<VersionRow, StoreError> {
     let digest: &[u8] = row.try_get("digest")?;
     Ok(VersionRow {
         version: count(row.try_get("version")?, "version")?,
-        digest: digest.try_into().map_err(|_| StoreError::Damaged("digest"))?,
+        digest: digest
+            .try_into()
+            .map_err(|_| StoreError::Damaged("digest"))?,
         act: row.try_get("act")?,
         agreement: row.try_get("agreement")?,
         principal: row.try_get("principal")?,

@@ -10,7 +10,7 @@ use mz_vault::Handle;
 use mz_vault::bundle::BundleRequest;
 
 use super::guard::guarded;
-use super::problem::{problem, refused};
+use super::problem::{refused, unread};
 use crate::limits::MAX_BODY_BYTES;
 use crate::principal::Principal;
 use crate::roles;
@@ -64,5 +64,5 @@ pub(super) fn unreadable(reasons: &mz_contract::Reasons, rejection: &JsonRejecti
         StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNSUPPORTED_MEDIA_TYPE => status,
         _ => StatusCode::BAD_REQUEST,
     };
-    problem(reasons, status, code)
+    unread(reasons, status, code)
 }

@@ -4,7 +4,6 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::face::Handle;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -12,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
 use axum::{Extension, Json, Router};
 use mz_consent::model::{AgreementActKind, ChangeKind};
-use mz_consent::{Caller, Refusal, RefusalKind};
+use mz_consent::{Caller, Handle, Refusal, RefusalKind};
 use mz_contract::Contract;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -20,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::bundles::unreadable;
 use super::guard::guarded;
-use super::problem::{Problem, problem, respond};
+use super::problem::{Problem, respond, unread};
 use crate::limits::{MAX_ACTIVATE_BODY_BYTES, MAX_ACTIVATIONS, MAX_BODY_BYTES};
 use crate::principal::Principal;
 use crate::roles::{self, Route};
@@ -84,7 +83,7 @@ pub fn router(handle: Handle, contract: &Arc<Contract>) -> Router {
         async move {
             match room.try_acquire() {
                 Ok(_permit) => next.run(request).await,
-                Err(_) => problem(
+                Err(_) => unread(
                     &contract.reasons,
                     StatusCode::SERVICE_UNAVAILABLE,
                     "HTTP_BUSY",

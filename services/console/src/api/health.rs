@@ -24,7 +24,7 @@ pub fn vault(handle: Handle) -> Router {
 }
 
 /// Readiness of the consent service: it owns its state and has caught up with the bus.
-pub fn consent(handle: crate::face::Handle) -> Router {
+pub fn consent(handle: mz_consent::Handle) -> Router {
     let ready = async move || {
         let ready = handle.is_ready();
         let status = if ready {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mz_contract::{Lang, Reasons};
 
-const PREFIXES: [&str; 2] = ["HTTP_", "WHO_READ"];
+const PREFIXES: [&str; 3] = ["HTTP_", "WHO_READ", "RECEIPT_"];
 
 fn codes(dir: &Path, found: &mut Vec<String>) {
     for entry in std::fs::read_dir(dir).unwrap() {

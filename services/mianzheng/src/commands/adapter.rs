@@ -6,6 +6,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use mz_adapter::{Config, Error, Options, Service, Summary};
 use mz_contract::Mode;
+use mz_keys::public::KeyUse;
+use mz_keys::{KeysDir, department_signer};
+use mz_seal::Signer;
 
 use crate::cli::AdapterArgs;
 use crate::exit;
@@ -22,6 +25,8 @@ pub fn run(dir: &Path, args: &AdapterArgs) -> Outcome {
     let own = instance.database_url().ok();
     let mut options = Options::new(bus, contract, config, own.as_deref()).map_err(failure)?;
     options.once = args.once;
+    let consumer = options.config.consumer.clone();
+    options.receipt_signer = receipt_signer(&instance, &consumer);
     let service = Service::new(options).map_err(failure)?;
     let stop = shutdown::flag().map_err(anyhow::Error::from)?;
     eprintln!("{}", say("接收端已启动", "adapter started"));
@@ -35,8 +40,33 @@ pub fn run(dir: &Path, args: &AdapterArgs) -> Outcome {
     Ok(())
 }
 
+/// The department's receipt key. Withdrawals are carried out without it too: their receipts wait in
+/// `mz_receipts` until there is one.
+fn receipt_signer(instance: &Instance, consumer: &str) -> Option<Arc<dyn Signer>> {
+    let keys = KeysDir::new(instance.keys_dir());
+    match department_signer(&keys, &instance.contract_root(), consumer, KeyUse::Receipt) {
+        Ok(signer) => Some(Arc::from(signer)),
+        Err(error) => {
+            let why = format!("{:#}", anyhow::Error::from(error));
+            eprintln!(
+                "{}",
+                say(
+                    &format!(
+                        "没有可用的回执密钥，撤回照常执行，回执留在 mz_receipts 中不发送：{why}"
+                    ),
+                    &format!(
+                        "no usable receipt key: withdrawals are carried out, receipts stay in mz_receipts unsent: {why}"
+                    ),
+                )
+            );
+            None
+        }
+    }
+}
+
 fn tell(summary: &Summary) {
     let all = summary.totals();
+    let ends = summary.endings;
     say_line!(
         "{}",
         say(
@@ -47,6 +77,34 @@ fn tell(summary: &Summary) {
             &format!(
                 "{} deliveries: {} stored, {} older, {} withdrawn, {} rejected; {} numbers missing",
                 all.delivered, all.stored, all.superseded, all.withdrawn, all.rejected, all.missing
+            ),
+        )
+    );
+    say_line!(
+        "{}",
+        say(
+            &format!(
+                "撤回处理：删除 {}，冻结 {}，标记 {}，本无 {}；解冻删除 {}，现冻结 {}；回执已发 {}，未发 {}",
+                ends.deleted,
+                ends.frozen,
+                ends.marked,
+                ends.absent,
+                summary.released,
+                summary.frozen_held,
+                summary.receipts_sent,
+                summary.receipts_unsent
+            ),
+            &format!(
+                "withdrawals: {} deleted, {} frozen, {} marked, {} absent; {} released, {} frozen now; \
+                 receipts: {} sent, {} unsent",
+                ends.deleted,
+                ends.frozen,
+                ends.marked,
+                ends.absent,
+                summary.released,
+                summary.frozen_held,
+                summary.receipts_sent,
+                summary.receipts_unsent
             ),
         )
     );

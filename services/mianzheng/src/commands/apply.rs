@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::Context;
 use mz_bus::plan::{self, PlanOptions};
+use mz_consent::store as consent;
 use mz_contract::{Contract, Mode};
-use mz_vault::store::{Database, SCHEMA};
 
 use crate::cli::ApplyArgs;
 use crate::exit;
@@ -16,7 +16,10 @@ use crate::say_line;
 
 pub fn run(dir: &Path, args: &ApplyArgs) -> Outcome {
     let instance = Instance::open(dir)?;
-    let contract = instance.contract(Mode::Signed)?;
+    let contract = match &args.contract {
+        Some(root) => Contract::load(root, Mode::Signed)?,
+        None => instance.contract(Mode::Signed)?,
+    };
     let bus = instance.bus("bus.admin")?;
     let options = PlanOptions {
         slots: instance.settings.slots,
@@ -32,19 +35,33 @@ pub fn run(dir: &Path, args: &ApplyArgs) -> Outcome {
     }
 
     let failed = |error: plan::PlanError| coded(exit::FAILED, error.code(), &error);
-    let planned = plan::plan(&bus, &contract, &options).map_err(failed)?;
-    let database = Database::new(&instance.database_url()?, SCHEMA)
+    let mut planned = plan::plan(&bus, &contract, &options).map_err(failed)?;
+    if args.contract.is_some() {
+        // Until it is in force, the services still work under the one before and need its rights.
+        let taken_away = |change: &plan::Change| matches!(change, plan::Change::DeleteAcl(_));
+        planned.changes.retain(|change| !taken_away(change));
+    }
+    let url = instance.database_url()?;
+    let database = mz_vault::store::Database::new(&url, mz_vault::store::SCHEMA)
+        .map_err(|error| Failure::chain(exit::FAILED, &error))?;
+    let consents = consent::Database::new(&url, consent::SCHEMA)
         .map_err(|error| Failure::chain(exit::FAILED, &error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("runtime")?;
-    let current = runtime
+    let vault = runtime
         .block_on(database.is_current())
         .map_err(|error| Failure::chain(exit::FAILED, &error))?;
+    let consent = runtime
+        .block_on(consents.is_current())
+        .map_err(|error| Failure::chain(exit::FAILED, &error))?;
 
-    show(&planned, current, &contract);
-    if planned.is_empty() && current {
+    let stale = [(mz_vault::store::SCHEMA, vault), (consent::SCHEMA, consent)];
+    let stale = stale.into_iter().filter(|(_, current)| !current);
+    let stale: Vec<&str> = stale.map(|(schema, _)| schema).collect();
+    show(&planned, &stale, &contract);
+    if planned.is_empty() && stale.is_empty() {
         say_line!(
             "{}",
             say(
@@ -73,16 +90,19 @@ pub fn run(dir: &Path, args: &ApplyArgs) -> Outcome {
     runtime
         .block_on(database.migrate())
         .map_err(|error| Failure::chain(exit::FAILED, &error))?;
+    runtime
+        .block_on(consents.migrate())
+        .map_err(|error| Failure::chain(exit::FAILED, &error))?;
     say_line!("{}", say("已完成", "done"));
     Ok(())
 }
 
-fn show(planned: &plan::Plan, database_current: bool, contract: &Contract) {
+fn show(planned: &plan::Plan, stale: &[&str], contract: &Contract) {
     for change in &planned.changes {
         say_line!("{change}");
     }
-    if !database_current {
-        say_line!("+ schema {SCHEMA}");
+    for schema in stale {
+        say_line!("+ schema {schema}");
     }
     for topic in &planned.orphans {
         say_line!(
@@ -108,7 +128,7 @@ fn show(planned: &plan::Plan, database_current: bool, contract: &Contract) {
 }
 
 /// Asks on a terminal; without one, only `--yes` agrees.
-fn agreed() -> anyhow::Result<bool> {
+pub fn agreed() -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         eprintln!(
             "{}",

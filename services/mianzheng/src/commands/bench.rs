@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mz_bench::gateway::{Options, arrival, run as run_gateway};
+use mz_bench::gateway::{Grants, Options, arrival, grants as run_grants, run as run_gateway};
 use mz_stack::StackInfo;
 
 use crate::cli::BenchCommand;
@@ -32,6 +32,14 @@ pub fn run(dir: &Path, command: &BenchCommand) -> Outcome {
             events,
             one_in,
         } => gateway(dir, *json, *rounds, *events, *one_in),
+        BenchCommand::Grants {
+            json,
+            grants,
+            lanes,
+        } => {
+            let (grants, lanes) = (*grants, *lanes);
+            load(dir, *json, Grants { grants, lanes })
+        }
         BenchCommand::Adapter {
             json,
             rate,
@@ -87,6 +95,21 @@ fn adapter(dir: &Path, json: bool, rate: u32, seconds: u64) -> Outcome {
             last.p95,
             last.p99
         );
+    }
+    Ok(())
+}
+
+fn load(dir: &Path, json: bool, what: Grants) -> Outcome {
+    let instance = Instance::open(dir)?;
+    let options = options(dir, &instance)?;
+    let report =
+        run_grants(&options, what, &step).map_err(|error| Failure::chain(exit::FAILED, &error))?;
+    if json {
+        let text =
+            serde_json::to_string(&report).map_err(|error| Failure::chain(exit::FAILED, &error))?;
+        say_line!("{text}");
+    } else {
+        say_line!("{report}");
     }
     Ok(())
 }

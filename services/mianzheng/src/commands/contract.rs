@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use mz_contract::Mode;
 use mz_keys::KeysDir;
 
+use super::grants;
 use crate::cli::{ContractCommand, LintArgs};
 use crate::exit;
 use crate::instance::Instance;
@@ -78,6 +79,7 @@ pub fn run(dir: &Path, command: &ContractCommand) -> Outcome {
             );
             Ok(())
         }
+        ContractCommand::Activate(args) => grants::activate(dir, args),
         ContractCommand::Digest { root: named } => {
             let contract = mz_contract::Contract::load(&root(dir, named.as_ref()), Mode::Draft)?;
             say_line!("{}", hex(&contract.digest));
@@ -97,7 +99,8 @@ fn sign(dir: &Path, department: &str) -> Outcome {
     Ok(())
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// As digests are written.
+pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

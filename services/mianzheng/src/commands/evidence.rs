@@ -25,16 +25,22 @@ fn client_failure(error: ClientError) -> Failure {
 }
 
 /// Only `-` is taken: an identity number in an argument would show in `ps` and shell history.
-fn stdin_only(id: &str) -> Result<mz_contract::IdNumber, Failure> {
+pub fn only_stdin(id: &str) -> Outcome {
     if id != "-" {
         return Err(Failure::new(
-            2,
+            exit::USAGE,
             say(
                 "--id 只接受 -:身份号码从标准输入读取,不得写在命令行上",
                 "--id takes only -: the identity number is read from standard input, never from an argument",
             ),
         ));
     }
+    Ok(())
+}
+
+/// The person on standard input.
+pub fn stdin_only(id: &str) -> Result<mz_contract::IdNumber, Failure> {
+    only_stdin(id)?;
     mz_console::read_id(&say("公民身份号码:", "identity number: ")).map_err(client_failure)
 }
 
@@ -43,7 +49,7 @@ pub fn bundle(dir: &Path, args: &BundleArgs) -> Outcome {
     let subject = match (&args.id, &args.case) {
         (Some(id), _) => SubjectQuery::Id(stdin_only(id)?.as_str().to_owned()),
         (None, Some(case)) => SubjectQuery::Case(case.clone()),
-        (None, None) => return Err(Failure::silent(2)),
+        (None, None) => return Err(Failure::silent(exit::USAGE)),
     };
     let tls = instance.tls(&format!("{}.window", args.department))?;
     let request = BundleRequest {
@@ -74,7 +80,7 @@ pub fn bundle(dir: &Path, args: &BundleArgs) -> Outcome {
 }
 
 /// A file about a person: only its owner reads it.
-fn write_personal(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub fn write_personal(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = std::fs::OpenOptions::new()
         .write(true)

@@ -5,7 +5,9 @@ mod apply;
 mod bench;
 pub mod connect;
 mod contract;
+mod dry_run;
 mod evidence;
+mod grants;
 mod install;
 mod read;
 mod serve;
@@ -22,6 +24,7 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Synth(args) => install::synth(dir, args),
         Command::Lint(args) => contract::lint(dir, args),
         Command::Contract(command) => contract::run(dir, command),
+        Command::DryRun(args) => dry_run::run(dir, args),
         Command::Apply(args) => apply::run(dir, args),
         Command::Connect(args) => connect::run(dir, args),
         // Answered before a log or a language is chosen.
@@ -34,6 +37,12 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Bundle(args) => evidence::bundle(dir, args),
         Command::Verify(args) => evidence::verify(dir, args),
         Command::WhoRead(args) => evidence::who_read(dir, args),
+        Command::Consent(command) => grants::consent(dir, command),
+        Command::Case(command) => grants::case(dir, command),
+        Command::Agreement(command) => grants::agreement(dir, command),
+        Command::Why(args) => grants::why(dir, args),
+        Command::Withdrawals(args) => grants::withdrawals(dir, args),
+        Command::Subject(command) => grants::subject(dir, command),
         Command::Bench(command) => bench::run(dir, command),
     }
 }

@@ -11,13 +11,14 @@ use anyhow::{Context, bail};
 use mz_adapter::{Config, Inspected, Inspector, Target, targets};
 use mz_bus::{BusError, Isolation, Position, Reader, Record};
 use mz_contract::{Agreement, Answer, Contract, Mode, Section};
+use mz_journal::OrderId;
 use mz_seal::{Datum, timestamp_text};
 use serde_json::{Map, Value, json};
 
 use crate::cli::ReadArgs;
 use crate::exit;
 use crate::instance::Instance;
-use crate::outcome::{Failure, Outcome, say};
+use crate::outcome::{Failure, Outcome, lang, say};
 
 /// Longest time without any record before the cluster counts as down.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -153,7 +154,20 @@ impl<'c> Topic<'c> {
         put("record", json!(hex(tag)));
         match inspected {
             Inspected::Rejected(code) => put("fault", json!(code)),
-            Inspected::Withdrawn { reason } => put("withdrawn", json!(reason)),
+            Inspected::Withdrawn {
+                reason,
+                version,
+                at_ms,
+                order,
+            } => {
+                put("withdrawn", json!(reason));
+                put("withdrawn_by", json!(self.withdrawn_by(order)));
+                put("up_to", json!([version.epoch, version.counter]));
+                put("as_of", json!(timestamp_text(at_ms)));
+                if let Some(order) = order {
+                    put("order", json!(order.hex()));
+                }
+            }
             Inspected::Fields { event_ms, fields } => {
                 put("sealed_by", json!(self.sealed_by()));
                 put("as_of", json!(timestamp_text(event_ms)));
@@ -164,6 +178,14 @@ impl<'c> Topic<'c> {
             }
         }
         line
+    }
+
+    /// A register takes back its own record; the bus withdraws by an order.
+    fn withdrawn_by(&self, order: Option<OrderId>) -> &str {
+        match order {
+            Some(_) => mz_contract::BUS,
+            None => &self.contract.datasets[self.section.dataset_ix].department,
+        }
     }
 
     fn sealed_by(&self) -> &str {
@@ -213,8 +235,18 @@ impl<'c> Topic<'c> {
                     &format!("NOT VERIFIED {code}"),
                 );
             }
-            Inspected::Withdrawn { reason } => {
-                return say(&format!("已撤回 {reason}"), &format!("withdrawn {reason}"));
+            Inspected::Withdrawn { reason, order, .. } => {
+                let reasons = &self.contract.reasons;
+                let why = if reasons.contains(&reason) {
+                    format!("{} ({reason})", reasons.text(&reason, lang()))
+                } else {
+                    reason
+                };
+                let by = self.withdrawn_by(order);
+                return say(
+                    &format!("已撤回，不得再使用：{why} ← {by}"),
+                    &format!("withdrawn, not to be used: {why} ← {by}"),
+                );
             }
             Inspected::Fields { fields, .. } => fields,
         };

@@ -1,4 +1,4 @@
-//! `gateway`, `vault`, `console`: the services of the bureau.
+//! `gateway`, `vault`, `console`, `consent serve`: the services of the bureau.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use mz_contract::{Contract, Mode};
 use mz_keys::KeysDir;
 use mz_vault::store::{Database, SCHEMA};
 
-use crate::cli::{ConsoleArgs, GatewayArgs, ServeArgs};
+use crate::cli::{ConsentServeArgs, ConsoleArgs, GatewayArgs, ServeArgs};
 use crate::exit;
 use crate::instance::Instance;
 use crate::outcome::{Failure, Outcome, coded, say};
@@ -131,6 +131,42 @@ pub fn console(dir: &Path, args: &ConsoleArgs) -> Outcome {
     let stop = shutdown::flag().map_err(anyhow::Error::from)?;
     start.announce("模式服务已启动", "schema endpoint started");
     mz_console::run(options, &stop).map_err(console_failure)
+}
+
+pub fn consent(dir: &Path, args: &ConsentServeArgs) -> Outcome {
+    let mut start = Start::new(dir)?;
+    let listen = match args.listen {
+        Some(listen) => listen,
+        None => start.instance.choose_consent_address()?,
+    };
+    let root = start.instance.contract_root();
+    let keys = mz_consent::ConsentKeys::load(&start.keys, &root).map_err(key_failure)?;
+    let database = mz_consent::store::Database::new(
+        &start.instance.database_url()?,
+        mz_consent::store::SCHEMA,
+    )
+    .map_err(|error| Failure::chain(exit::FAILED, &error))?;
+    // Read again rather than kept from loading: these are the bytes that are put in force.
+    let files = Contract::files(&root)?;
+    let mut consent = mz_consent::Options::new(
+        start.instance.bus("bus.consent")?,
+        Arc::clone(&start.contract),
+        files,
+        Arc::new(keys),
+        database,
+        start.instance.settings.slots,
+    );
+    if let Some(name) = &args.instance {
+        consent.instance.clone_from(name);
+    }
+    let options = mz_console::ConsentOptions {
+        listen,
+        tls: start.instance.tls("bus.consent")?,
+        consent,
+    };
+    let stop = shutdown::flag().map_err(anyhow::Error::from)?;
+    start.announce("授权服务已启动", "consent service started");
+    mz_console::run_consent(options, &stop).map_err(console_failure)
 }
 
 fn console_failure(error: mz_console::ConsoleError) -> Failure {

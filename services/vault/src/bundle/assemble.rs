@@ -301,7 +301,7 @@ impl Assembler<'_> {
         ) {
             Decision::Permit(permit) => permit,
             // Somebody has asked: it is the row filter that leaves it out.
-            Decision::OutOfScope => {
+            Decision::OutOfScope(_) => {
                 let later = event.meta.epoch > 1 || event.meta.counter > 1;
                 let since = later.then(|| event.meta.ce_time_text());
                 self.ingest.recycle(event);

@@ -6,6 +6,7 @@
 
 mod arrival;
 mod cases;
+mod grants;
 mod measure;
 mod passthrough;
 mod publish;
@@ -15,6 +16,7 @@ mod shape;
 mod world;
 
 pub use arrival::{Arrival, arrival};
+pub use grants::{Grants, GrantsReport, grants};
 pub use report::{Config, Latency, Pair, Report, Rounds, Throughput};
 pub use shape::Shape;
 
@@ -96,6 +98,8 @@ pub enum BenchError {
     Adapter(#[from] mz_adapter::Error),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+    #[error("the benchmark's own event does not verify")]
+    Seals(#[from] mz_seal::SealFault),
     #[error("a thread of the benchmark panicked")]
     Panicked,
     #[error("{0} did not get on for a minute")]
@@ -219,8 +223,8 @@ fn summarise(
     }
 }
 
-/// Topics and access rules for both sides.
-fn set_up(world: &World, sides: [&Side; 2]) -> Result<(), BenchError> {
+/// Topics and access rules for each side.
+fn set_up<const N: usize>(world: &World, sides: [&Side; N]) -> Result<(), BenchError> {
     for side in sides {
         let plan_options = mz_bus::plan::PlanOptions::default();
         let plan = mz_bus::plan::plan(&side.admin, &world.contract, &plan_options)?;

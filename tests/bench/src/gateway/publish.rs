@@ -29,6 +29,21 @@ pub(super) struct Published {
     headers: Vec<(&'static str, Vec<u8>)>,
 }
 
+impl Published {
+    pub(super) fn lane(&self) -> u16 {
+        u16::try_from(self.lane).unwrap_or_default()
+    }
+
+    pub(super) fn value(&self) -> &[u8] {
+        &self.value
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&[u8]> {
+        let found = self.headers.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| value.as_slice())
+    }
+}
+
 /// The stream `hrss/insurance`.
 pub(super) struct Stream<'w> {
     world: &'w World,

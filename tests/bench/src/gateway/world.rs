@@ -17,6 +17,8 @@ pub(super) const SOURCE: &str = "src.hrss.insurance.status.v1";
 /// Who publishes, and who else is in the contract.
 pub(super) const PROVIDER: &str = "hrss";
 const DEPARTMENTS: [&str; 3] = [PROVIDER, "police", "realestate"];
+/// As in the benchmark's `installation.yaml`.
+const LANES: u16 = 8;
 /// Agreements, each with a delivery of every event.
 pub(super) const AGREEMENTS: [&str; 2] = ["police/bench", "realestate/bench"];
 
@@ -85,10 +87,18 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(count: u32) -> Result<Self, BenchError> {
+        Self::with_lanes(count, LANES)
+    }
+
+    pub(super) fn with_lanes(count: u32, lanes: u16) -> Result<Self, BenchError> {
         let dir = tempfile::tempdir().map_err(BenchError::Folder)?;
         let root = dir.path().join("contract");
         for (name, text) in FILES {
-            write(&root.join(name), text)?;
+            let text = text.replace(
+                &format!("\nlanes: {LANES}\n"),
+                &format!("\nlanes: {lanes}\n"),
+            );
+            write(&root.join(name), &text)?;
         }
         let keys = KeysDir::new(dir.path().join("keys"));
         mz_keys::provision(keys.root(), &root, &DEPARTMENTS)?;

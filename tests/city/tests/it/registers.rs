@@ -14,6 +14,8 @@ const FILES: &[&str] = &[
     "realestate/property.sql",
     "police/household.ndjson",
     "police/appointments.ndjson",
+    "union/hardship.ndjson",
+    "civil/minliving.csv",
     "expected.json",
 ];
 
@@ -266,6 +268,73 @@ fn a_booking_names_its_dependents() {
     assert_eq!(subjects as u64, expected.case_subjects);
 }
 
+fn minliving(path: &Path) -> Vec<HashMap<String, String>> {
+    let bytes = fs::read(path.join("civil/minliving.csv")).unwrap();
+    let (text, _, lossy) = encoding_rs::GB18030.decode(&bytes);
+    assert!(!lossy);
+    csv::Reader::from_reader(text.as_bytes())
+        .deserialize()
+        .map(Result::unwrap)
+        .collect()
+}
+
+#[test]
+fn hardship_and_allowance_overlap_in_part() {
+    let (directory, options, expected) = city(|_| ());
+    let files = ndjson(&directory.path().join("union/hardship.ndjson"));
+    assert_eq!(
+        files.len() as u64,
+        expected.registers["union.hardship"].rows
+    );
+    let allowances = minliving(directory.path());
+    assert_eq!(
+        allowances.len() as u64,
+        expected.registers["civil.minliving"].rows
+    );
+    let receiving: HashSet<&str> = allowances
+        .iter()
+        .map(|row| row["身份证号"].as_str())
+        .collect();
+    assert_eq!(receiving.len(), allowances.len());
+    assert!(receiving.iter().all(|number| valid(number)));
+    let mut both = 0;
+    for row in &files {
+        let number = row["sfzh"].as_str().unwrap();
+        assert!(valid(number));
+        both += usize::from(receiving.contains(number));
+        let living = row["bfjl"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|aid| aid["lx"] == "生活救助" && aid["zt"] == "已发放");
+        assert_eq!(row["shjzz"].is_string(), living);
+    }
+    assert!(
+        both > 1 && both < files.len() / 2,
+        "{both} of {}",
+        files.len()
+    );
+
+    let of = |role: &str| {
+        let id = expected.story[role].id.as_str();
+        let file = files.iter().find(|row| row["sfzh"] == id).unwrap();
+        (file, receiving.contains(id))
+    };
+    let (file, receives) = of("outsider");
+    assert!(receives && file["shjzz"].is_null());
+    let (file, receives) = of("lapsed");
+    assert!(!receives && file["shjzz"].as_str() > Some(expected.as_of.as_str()));
+
+    let before: HashSet<String> = files.iter().map(ToString::to_string).collect();
+    mutate(&options, 2).unwrap();
+    let after = ndjson(&directory.path().join("union/hardship.ndjson"));
+    let changed = after
+        .iter()
+        .filter(|row| !before.contains(&row.to_string()))
+        .count();
+    assert!(changed > 0 && changed < after.len() / 2, "{changed}");
+}
+
 #[test]
 fn a_later_export_changes_some_records_and_keeps_the_others() {
     let (directory, options, first) = city(|_| ());
@@ -316,6 +385,8 @@ fn marks_stand_in_every_text_that_police_must_not_see() {
         "bdcqzh",
         "zz",
         "hh",
+        "jtzz",
+        "家庭住址",
     ] {
         assert!(expected.marks[column] > 0, "{column}");
     }

@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mz_adapter::{Config, Options};
+use mz_bus::admin::{Acl, Operation, Resource, Topic};
 use mz_bus::plan::PlanOptions;
-use mz_bus::{BusOptions, TlsFiles, TxProducer};
+use mz_bus::{Admin, BusOptions, Isolation, Position, Reader, TlsFiles, TxProducer};
 use mz_contract::{Contract, Dataset, Mode, Section};
-use mz_journal::{DeliveryHeader, Mark, Record as _};
+use mz_journal::{DeliveryHeader, Mark, OrderId, Receipt, Record, Withdrawal, topics};
 use mz_keys::public::KeyUse;
 use mz_keys::{KeysDir, department_signer};
 use mz_seal::{
@@ -50,9 +51,9 @@ impl World {
             &root,
         );
         let keys = stack.keys();
-        let departments = ["hrss", "police", "realestate"];
+        let departments = departments(&root);
         mz_keys::provision(keys.root(), &root, &departments).unwrap();
-        for department in departments {
+        for department in &departments {
             mz_keys::sign_approvals(&root, department, &keys).unwrap();
         }
         let contract = Arc::new(Contract::load(&root, Mode::Signed).unwrap());
@@ -66,7 +67,67 @@ impl World {
         let admin = world.bus("bus.admin");
         let plan = mz_bus::plan::plan(&admin, &world.contract, &PlanOptions::default()).unwrap();
         mz_bus::plan::apply(&admin, &plan).unwrap();
+        world.open_receipts(&admin);
         world
+    }
+
+    /// The topic of receipts and the adapter's right to write there, where the plan has neither.
+    fn open_receipts(&self, bus: &BusOptions) {
+        let name = format!("{}{}", bus.prefix, topics::RECEIPTS);
+        let mut admin = Admin::connect(bus).unwrap();
+        if admin.topics(|known| known == name).unwrap().is_empty() {
+            let topic = Topic {
+                partitions: u32::from(self.contract.lanes),
+                replication: None,
+                settings: Default::default(),
+            };
+            admin.create_topics(&[(name.clone(), topic)]).unwrap();
+        }
+        self.receipts_right(true);
+    }
+
+    /// Gives the adapter the right to write receipts, or takes it.
+    pub fn receipts_right(&self, given: bool) {
+        let bus = self.bus("bus.admin");
+        let name = format!("{}{}", bus.prefix, topics::RECEIPTS);
+        let rule = Acl::grant("police.adapter", Resource::Topic, name, Operation::Write);
+        let mut admin = Admin::connect(&bus).unwrap();
+        if given {
+            admin.create_acls(&[rule]).unwrap();
+        } else {
+            admin.delete_acls(&[rule]).unwrap();
+        }
+    }
+
+    /// The department's receipt key.
+    pub fn receipt_signer(&self) -> Arc<dyn Signer> {
+        receipt_signer(&self.keys, &self.contract_root())
+    }
+
+    /// Everything in `bus.receipts`, each under a signature that verifies with the contract's key.
+    pub fn receipts(&self) -> Vec<Receipt> {
+        let mut reader = Reader::open(&self.bus("bus.admin"), Isolation::Committed).unwrap();
+        let lanes: Vec<_> = (0..i32::from(self.contract.lanes))
+            .map(|lane| (topics::RECEIPTS, lane, Position::Beginning))
+            .collect();
+        reader.assign(&lanes).unwrap();
+        let mut all = Vec::new();
+        reader
+            .poll_to_end(Duration::from_secs(30), |record| {
+                let receipt = Receipt::decode(record.value.unwrap()).unwrap();
+                assert_eq!(record.key.unwrap(), receipt.order.as_bytes());
+                assert_eq!(record.partition, i32::from(receipt.lane));
+                assert_eq!(receipt.agreement, AGREEMENT);
+                let key = self
+                    .contract
+                    .key("police", mz_contract::KeyUse::Receipt, &receipt.key_id)
+                    .unwrap();
+                mz_seal::verify_signature(&key.info.public, &receipt.payload(), &receipt.signature)
+                    .unwrap();
+                all.push(receipt);
+            })
+            .unwrap();
+        all
     }
 
     pub fn bus(&self, principal: &str) -> BusOptions {
@@ -104,6 +165,7 @@ impl World {
             Some(&self.database_url),
         )
         .unwrap();
+        options.receipt_signer = Some(self.receipt_signer());
         options.once = true;
         options
     }
@@ -144,6 +206,12 @@ impl World {
     }
 }
 
+pub fn receipt_signer(keys: &KeysDir, contract_root: &Path) -> Arc<dyn Signer> {
+    department_signer(keys, contract_root, "police", KeyUse::Receipt)
+        .unwrap()
+        .into()
+}
+
 fn copy_tree(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -158,6 +226,12 @@ fn copy_tree(from: &Path, to: &Path) {
             std::fs::copy(&path, to.join(name)).unwrap();
         }
     }
+}
+
+pub fn encoded(record: &impl Record) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    record.encode_into(&mut bytes);
+    bytes
 }
 
 pub fn now_ms() -> i64 {
@@ -539,6 +613,47 @@ impl<'w> Gateway<'w> {
         self.outgoing(&topic, lane, fact.key(), Some(value), headers)
     }
 
+    /// A withdrawal by the bus: what it orders for this fact's key, up to the fact's version.
+    pub fn withdrawal(&mut self, fact: &Fact, order: u64) -> Outgoing {
+        let topic = self.topic(fact.dataset);
+        self.withdrawal_on(&topic, fact, order)
+    }
+
+    pub fn withdrawal_on(&mut self, topic: &str, fact: &Fact, order: u64) -> Outgoing {
+        let lane = fact.lane(self.world.contract.lanes);
+        let mut id = [0x0d; 16];
+        id[8..].copy_from_slice(&order.to_be_bytes());
+        let mut word = Withdrawal {
+            order: OrderId(id),
+            reason: "CONSENT_REVOKED".into(),
+            epoch: fact.epoch,
+            counter: fact.counter,
+            at_ms: now_ms(),
+            key_id: self.bus_signer.key_id().to_owned(),
+            signature: [0; 64],
+        };
+        word.signature = self
+            .bus_signer
+            .sign(&word.payload(topic, lane, &fact.key()))
+            .unwrap();
+        let headers = vec![
+            ("ce_source".into(), b"/bus/withdrawals".to_vec()),
+            ("mz-reason".into(), word.reason.clone().into_bytes()),
+            (mz_journal::WITHDRAWAL_HEADER.into(), encoded(&word)),
+        ];
+        self.outgoing(topic, lane, fact.key(), None, headers)
+    }
+
+    /// Withdraws what these facts delivered.
+    pub fn withdraw(&mut self, facts: &[Fact], first_order: u64) {
+        let records: Vec<_> = facts
+            .iter()
+            .zip(first_order..)
+            .map(|(fact, order)| self.withdrawal(fact, order))
+            .collect();
+        self.send(&records);
+    }
+
     /// Puts the bus's signature on a delivery.
     pub fn mark(&self, out: &mut Outgoing) {
         let at_ms = now_ms();
@@ -596,10 +711,9 @@ impl<'w> Gateway<'w> {
         // An abort drops what was not sent yet: wait until the brokers have the records.
         for out in records {
             let mut reader =
-                mz_bus::Reader::open(&self.world.bus("bus.admin"), mz_bus::Isolation::Uncommitted)
-                    .unwrap();
+                Reader::open(&self.world.bus("bus.admin"), Isolation::Uncommitted).unwrap();
             reader
-                .assign(&[(&out.topic, i32::from(out.lane), mz_bus::Position::Beginning)])
+                .assign(&[(&out.topic, i32::from(out.lane), Position::Beginning)])
                 .unwrap();
             let mut seen = false;
             while !seen {
@@ -619,4 +733,14 @@ impl<'w> Gateway<'w> {
         let records = self.deliveries(facts);
         self.send(&records);
     }
+}
+
+/// All of the contract: keys and signatures for each.
+fn departments(root: &Path) -> Vec<String> {
+    let contract = Contract::load(root, Mode::Draft).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    contract
+        .departments
+        .into_iter()
+        .map(|department| department.id)
+        .collect()
 }
