@@ -94,8 +94,9 @@ fn no_request_stands_in_for_consent_and_consent_reaches_as_far_as_it_says() {
         [
             (AuditKind::Lookup, Some(given.id)),
             (AuditKind::Lookup, Some(given.id)),
-            (AuditKind::Denied, None),
-            (AuditKind::Denied, None),
+            // The grant that there is, and that does not reach so far.
+            (AuditKind::Denied, Some(given.id)),
+            (AuditKind::Denied, Some(given.id)),
         ]
     );
 
