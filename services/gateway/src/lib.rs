@@ -20,6 +20,7 @@ mod options;
 mod outbox;
 mod people;
 mod plan;
+pub mod replay;
 mod sequence;
 mod service;
 mod slot;
