@@ -28,7 +28,7 @@ use difference::{Pairing, Tallies};
 use history::{Collected, History};
 use passage::Passage;
 
-pub use report::{Note, People, Report, Row};
+pub use report::{Note, People, Report, Row, since};
 
 /// Lanes read side by side at most.
 const MAX_THREADS: usize = 8;

@@ -2,7 +2,8 @@
 
 /// The environment failed: Kafka, PostgreSQL, a file.
 pub const FAILED: u8 = 1;
-// 2 is clap's: the command line was wrong.
+/// The command line was wrong; clap's own.
+pub const USAGE: u8 = 2;
 /// The contract or a configuration has faults.
 pub const FAULTS: u8 = 3;
 /// A seal, signature or bundle did not verify.

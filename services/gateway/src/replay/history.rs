@@ -6,6 +6,9 @@ use mz_journal::{Grant, GrantId, GrantRef, GrantStatus, SubjectTag};
 use mz_policy::REFETCH;
 use rustc_hash::FxHashMap;
 
+/// Length of a cause that is an event's digest.
+const EVENT_CAUSE: usize = 64;
+
 /// A copy of a grant, and since when it held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Copy {
@@ -18,13 +21,9 @@ pub(super) struct Copy {
 pub(super) struct Collected(FxHashMap<(SubjectTag, GrantId), Vec<Copy>>);
 
 impl Collected {
-    /// `written_ms`: when the record was written.
+    /// `written_ms`: when the record was written. Slots join it shortly after; the times in the grant may
+    /// be older.
     pub(super) fn add(&mut self, written_ms: i64, grant: &GrantRef<'_>) {
-        let at_ms = match grant.status {
-            // Its owner obeys a closing from the moment that it decides it.
-            GrantStatus::Closed => grant.closed_ms.unwrap_or(written_ms),
-            _ => written_ms,
-        };
         let grant = Grant {
             id: grant.id,
             kind: grant.kind,
@@ -36,8 +35,11 @@ impl Collected {
             opened_ms: grant.opened_ms,
             expires_ms: grant.expires_ms,
             closed_ms: grant.closed_ms,
-            // Nothing else of a grant decides anything.
-            cause: String::new(),
+            // The event, if it was one, was decided before it changed the grant.
+            cause: match grant.cause.len() {
+                EVENT_CAUSE => grant.cause.to_owned(),
+                _ => String::new(),
+            },
             reason: match grant.reason {
                 REFETCH => REFETCH.to_owned(),
                 _ => String::new(),
@@ -45,7 +47,10 @@ impl Collected {
             subject_sealed: None,
         };
         let copies = self.0.entry((grant.subject, grant.id)).or_default();
-        copies.push(Copy { at_ms, grant });
+        copies.push(Copy {
+            at_ms: written_ms,
+            grant,
+        });
     }
 
     pub(super) fn history(self) -> History {
@@ -72,6 +77,7 @@ fn opening(first: Option<&Copy>) -> Option<Copy> {
             status: GrantStatus::Open,
             counter: 0,
             closed_ms: None,
+            cause: String::new(),
             reason: String::new(),
             ..first.clone()
         },
@@ -132,7 +138,7 @@ mod tests {
         let expected = [
             (1_050, GrantStatus::Open, 1),
             (2_000, GrantStatus::Paused, 2),
-            (3_000, GrantStatus::Closed, 3),
+            (3_010, GrantStatus::Closed, 3),
         ];
         assert_eq!(told(&copies), expected);
     }
@@ -142,7 +148,7 @@ mod tests {
         let copies = [(3_010, grant(GrantStatus::Closed, 3, Some(3_000)))];
         let expected = [
             (1_000, GrantStatus::Open, 0),
-            (3_000, GrantStatus::Closed, 3),
+            (3_010, GrantStatus::Closed, 3),
         ];
         assert_eq!(told(&copies), expected);
     }

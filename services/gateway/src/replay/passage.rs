@@ -5,12 +5,13 @@ use mz_bus::Record;
 use mz_contract::ScopeKind;
 use mz_journal::{RecordTag, SubjectTag};
 use mz_policy::{Asks, Change, Decision, GrantsIndex, Now, REFETCH, decide};
-use mz_seal::{Verified, Verifier, Version};
+use mz_seal::{Digest, Verified, Verifier, Version};
 use rustc_hash::FxHashMap;
 
 use super::difference::{Made, Tallies};
 use super::history::History;
 use super::{ReplayError, Run};
+use crate::cases;
 use crate::error::Error;
 use crate::judge::{admit, expect};
 use crate::people::People;
@@ -118,7 +119,8 @@ impl<'p> Passage<'p> {
             0 => verified.meta.ce_time_ms,
             written => written,
         };
-        self.advance(person.tag, at_ms, tallies);
+        let digest = &verified.event_digest;
+        self.advance(person.tag, at_ms, Some(digest), tallies);
         self.decide(&verified, person.tag, at_ms, None, tallies);
         let joined = self.joined.get(&person.tag).copied().unwrap_or_default();
         if joined < self.history.of(person.tag).len() {
@@ -159,7 +161,7 @@ impl<'p> Passage<'p> {
     pub(super) fn finish(mut self, tallies: &mut Tallies) -> Result<(), ReplayError> {
         let waiting: Vec<SubjectTag> = self.kept.keys().copied().collect();
         for subject in waiting {
-            self.advance(subject, i64::MAX, tallies);
+            self.advance(subject, i64::MAX, None, tallies);
         }
         match self.fault {
             None => Ok(()),
@@ -168,8 +170,14 @@ impl<'p> Passage<'p> {
     }
 
     /// Brings a person's grants up to `to_ms`; facts that were published before a grant opened are
-    /// decided at its opening.
-    fn advance(&mut self, subject: SubjectTag, to_ms: i64, tallies: &mut Tallies) {
+    /// decided at its opening. What `event` itself changed comes after it, whatever the clocks say.
+    fn advance(
+        &mut self,
+        subject: SubjectTag,
+        to_ms: i64,
+        event: Option<&Digest>,
+        tallies: &mut Tallies,
+    ) {
         let history = self.history;
         let copies = history.of(subject);
         if copies.is_empty() {
@@ -180,6 +188,9 @@ impl<'p> Passage<'p> {
             let Some(copy) = copies.get(*joined).filter(|copy| copy.at_ms <= to_ms) else {
                 break;
             };
+            if event.is_some_and(|digest| copy.grant.cause == cases::hex(digest)) {
+                break;
+            }
             *joined += 1;
             let (grant, at_ms) = (&copy.grant, copy.at_ms);
             // As a slot does when it reads the copy: a grant of everything that was in force already

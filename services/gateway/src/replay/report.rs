@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use mz_contract::{Agreement, Contract};
+use mz_contract::{Agreement, Contract, parse_date};
 use serde::{Serialize, Serializer};
 
 use super::Run;
 use super::difference::{Outcome, RowPlan, Tallies, Tally};
+use crate::cases::hex;
 
 /// Fewer people than this are not told apart.
 const FEW: u64 = 5;
@@ -44,6 +45,27 @@ impl Serialize for People {
             count => serializer.serialize_u64(count),
         }
     }
+}
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// Since when: a day (`2026-11-01`, from its beginning in Beijing) or a length of time up to now (`7d`,
+/// `12h`). Milliseconds since 1970; `None` for anything else.
+pub fn since(text: &str, now_ms: i64) -> Option<i64> {
+    let back = |count: &str, unit: i64| {
+        let digits = count.bytes().all(|byte| byte.is_ascii_digit());
+        let count: i64 = count.parse().ok().filter(|_| digits)?;
+        now_ms.checked_sub(count.checked_mul(unit)?)
+    };
+    if let Some(days) = text.strip_suffix('d') {
+        return back(days, 24 * HOUR_MS);
+    }
+    if let Some(hours) = text.strip_suffix('h') {
+        return back(hours, HOUR_MS);
+    }
+    let days = parse_date(text)?.signed_duration_since(parse_date("1970-01-01")?);
+    // Days begin in Beijing, eight hours earlier.
+    Some((days.num_hours() - 8) * HOUR_MS)
 }
 
 /// Something that the run can't show, with its code in `reasons.yaml`.
@@ -225,13 +247,29 @@ fn case_rules(contract: &Contract, agreement: &Agreement) -> Vec<String> {
     opens.chain(closes).chain([request]).collect()
 }
 
-fn hex(digest: &[u8; 32]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn beginnings_are_days_or_lengths() {
+        let now = 1_800_000_000_000;
+        assert_eq!(since("7d", now), Some(now - 7 * 24 * HOUR_MS));
+        assert_eq!(since("12h", now), Some(now - 12 * HOUR_MS));
+        // 2026-10-31T16:00:00Z.
+        assert_eq!(since("2026-11-01", now), Some(1_793_462_400_000));
+        for bad in [
+            "",
+            "d",
+            "-1d",
+            "+7d",
+            "7",
+            "2026-13-01",
+            "99999999999999999999d",
+        ] {
+            assert_eq!(since(bad, now), None, "{bad}");
+        }
+    }
 
     #[test]
     fn few_people_are_not_counted() {

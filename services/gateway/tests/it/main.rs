@@ -12,5 +12,6 @@ mod backfill;
 mod cases;
 mod facts;
 mod ownership;
+mod replay;
 mod settlement;
 mod world;
