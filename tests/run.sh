@@ -29,7 +29,7 @@ prerequisites() {
   # The stock client of docs/subscriber.md, which a test runs as it stands on the page.
   MIANZHENG_PYTHON=$(realpath "$target")/venv/bin/python
   export MIANZHENG_PYTHON
-  if ! "$MIANZHENG_PYTHON" -c 'import confluent_kafka.schema_registry.avro' 2>/dev/null; then
+  if ! "$MIANZHENG_PYTHON" -c 'import confluent_kafka.schema_registry.avro, cryptography' 2>/dev/null; then
     python3 -m venv "$target/venv"
     "$target/venv/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt
   fi

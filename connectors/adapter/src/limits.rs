@@ -23,10 +23,12 @@ pub const COMPACTION_LAG: Duration = Duration::from_secs(12 * 3600);
 pub const RELEASE_EVERY: Duration = Duration::from_secs(10);
 /// Receipts that are signed and sent at once.
 pub const MAX_RECEIPTS: i64 = 500;
-/// Longest wait for the bus to acknowledge them.
+/// How long the loop stands still for their acknowledgement, and how long that may take in all.
+pub const RECEIPT_MOMENT: Duration = Duration::from_millis(20);
 pub const RECEIPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause before receipts that did not get through are sent again.
-pub const RECEIPT_RETRY: Duration = Duration::from_secs(5);
+/// First and longest pause before receipts that did not get through are sent again.
+pub const RECEIPT_RETRY_FIRST: Duration = Duration::from_secs(1);
+pub const RECEIPT_RETRY_LONGEST: Duration = Duration::from_secs(60);
 /// Bytes of a configuration file.
 pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
 /// Bytes of a PostgreSQL identifier.

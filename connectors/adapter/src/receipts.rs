@@ -3,7 +3,7 @@
 //! between the bus's acknowledgement and our note of it sends the same bytes again.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use mz_bus::{BusError, BusOptions, PlainProducer};
@@ -12,8 +12,10 @@ use mz_seal::{SignError, Signer};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use crate::error::Error;
-use crate::limits::{MAX_RECEIPTS, RECEIPT_RETRY, RECEIPT_TIMEOUT};
+use crate::error::{Error, chain};
+use crate::limits::{
+    MAX_RECEIPTS, RECEIPT_MOMENT, RECEIPT_RETRY_FIRST, RECEIPT_RETRY_LONGEST, RECEIPT_TIMEOUT,
+};
 use crate::sql::RELEASE;
 use crate::store::{Store, limited};
 
@@ -24,29 +26,27 @@ pub(crate) struct Backlog {
     pub frozen: u64,
 }
 
+/// One statement each, outside the owner's lock: what they do is true whoever does it, and a frozen
+/// adapter must not hold that lock.
 impl Store {
     /// Deletes frozen records whose time has come and that no hold covers; how many.
     pub async fn release(&mut self) -> Result<u64, Error> {
-        let (mut transaction, _) = self.begin().await?;
         let released: i64 =
-            limited(sqlx::query_scalar(RELEASE).fetch_one(&mut *transaction)).await?;
-        limited(transaction.commit()).await?;
+            limited(sqlx::query_scalar(RELEASE).fetch_one(self.connection())).await?;
         Ok(released.unsigned_abs())
     }
 
     /// Receipts that were not acknowledged yet, oldest first, without signature.
     pub async fn unsent(&mut self, agreement: &str) -> Result<Vec<Receipt>, Error> {
-        let (mut transaction, _) = self.begin().await?;
         let rows = limited(
             sqlx::query(
                 "SELECT order_id, topic, lane, sequence, mz_person || mz_record, action, at \
                  FROM mz_receipts WHERE sent_at IS NULL ORDER BY at LIMIT $1",
             )
             .bind(MAX_RECEIPTS)
-            .fetch_all(&mut *transaction),
+            .fetch_all(self.connection()),
         )
         .await?;
-        limited(transaction.commit()).await?;
         rows.iter()
             .map(|row| receipt(row, agreement))
             .collect::<Result<_, _>>()
@@ -55,7 +55,6 @@ impl Store {
 
     /// The bus has them.
     pub async fn sent(&mut self, receipts: &[Receipt]) -> Result<(), Error> {
-        let (mut transaction, _) = self.begin().await?;
         let all = |get: fn(&Receipt) -> Vec<u8>| receipts.iter().map(get).collect::<Vec<_>>();
         limited(
             sqlx::query(
@@ -68,23 +67,21 @@ impl Store {
             .bind(all(|receipt| receipt.order.as_bytes().to_vec()))
             .bind(all(|receipt| receipt.key.to_vec()))
             .bind(receipts.iter().map(|r| r.action.name()).collect::<Vec<_>>())
-            .execute(&mut *transaction),
+            .execute(self.connection()),
         )
-        .await?;
-        limited(transaction.commit()).await
+        .await
+        .map(drop)
     }
 
     pub async fn backlog(&mut self) -> Result<Backlog, Error> {
-        let (mut transaction, _) = self.begin().await?;
         let row = limited(
             sqlx::query(
                 "SELECT (SELECT count(*) FROM mz_receipts WHERE sent_at IS NULL), \
                         (SELECT count(record) FROM mz_frozen)",
             )
-            .fetch_one(&mut *transaction),
+            .fetch_one(self.connection()),
         )
         .await?;
-        limited(transaction.commit()).await?;
         let count = |at: usize| row.try_get::<i64, _>(at).map(i64::unsigned_abs);
         Ok(Backlog {
             unsent: count(0).map_err(Error::Database)?,
@@ -127,16 +124,19 @@ enum SendError {
     Bus(#[from] BusError),
 }
 
-/// Signs and sends. Nothing that goes wrong here ends the adapter: withdrawals are carried out
-/// whether their receipts get through or not.
+/// Signs and sends. Nothing that goes wrong here ends the adapter, and nothing waits for it:
+/// withdrawals are carried out whether their receipts get through or not.
 pub(crate) struct Sender {
     bus: BusOptions,
     signer: Option<Arc<dyn Signer>>,
     agreement: String,
     producer: Option<PlainProducer>,
+    /// Handed over and not acknowledged yet; until when that is waited for.
+    flying: Option<(Vec<Receipt>, Instant)>,
     /// Something may be unsent.
     due: bool,
     not_before: Instant,
+    pause: Duration,
 }
 
 impl Sender {
@@ -146,8 +146,10 @@ impl Sender {
             signer,
             agreement,
             producer: None,
+            flying: None,
             due: true,
             not_before: Instant::now(),
+            pause: RECEIPT_RETRY_FIRST,
         }
     }
 
@@ -157,37 +159,35 @@ impl Sender {
     }
 
     pub fn is_due(&self) -> bool {
-        self.due && self.signer.is_some() && Instant::now() >= self.not_before
+        self.due
+            && self.signer.is_some()
+            && self.flying.is_none()
+            && Instant::now() >= self.not_before
+    }
+
+    pub fn is_flying(&self) -> bool {
+        self.flying.is_some()
     }
 
     pub fn agreement(&self) -> &str {
         &self.agreement
     }
 
-    /// Sends and waits for the acknowledgement; false when it did not come.
-    pub fn send(&mut self, receipts: &mut [Receipt]) -> bool {
-        match self.try_send(receipts) {
-            Ok(()) => {
-                // A full load: there may be more.
-                self.due = receipts.len() as i64 == MAX_RECEIPTS;
-                true
-            }
-            Err(error) => {
-                // The client may still hold some: a new one starts without them.
-                self.producer = None;
-                self.not_before = Instant::now() + RECEIPT_RETRY;
-                let error = crate::error::chain(&error);
-                tracing::warn!(
-                    error,
-                    receipts = receipts.len(),
-                    "receipts not acknowledged; they stay in mz_receipts and are sent again"
-                );
-                false
-            }
+    /// Signs receipts and hands them to the client.
+    pub fn start(&mut self, mut receipts: Vec<Receipt>) {
+        // A full load: there may be more.
+        self.due = receipts.len() as i64 == MAX_RECEIPTS;
+        if receipts.is_empty() {
+            return;
+        }
+        let handed = self.hand_over(&mut receipts);
+        self.flying = Some((receipts, Instant::now() + RECEIPT_TIMEOUT));
+        if let Err(error) = handed {
+            self.failed(&error);
         }
     }
 
-    fn try_send(&mut self, receipts: &mut [Receipt]) -> Result<(), SendError> {
+    fn hand_over(&mut self, receipts: &mut [Receipt]) -> Result<(), SendError> {
         let Some(signer) = &self.signer else {
             return Ok(());
         };
@@ -204,6 +204,37 @@ impl Sender {
             let (lane, key) = (i32::from(receipt.lane), receipt.order.as_bytes());
             producer.send(topics::RECEIPTS, lane, key, Some(&bytes), &[])?;
         }
-        producer.flush(RECEIPT_TIMEOUT).map_err(SendError::Bus)
+        Ok(())
+    }
+
+    /// Those that the bus has acknowledged. Waits for a moment only: the next turn asks again.
+    pub fn acknowledged(&mut self) -> Option<Vec<Receipt>> {
+        let (producer, (_, until)) = (self.producer.as_ref()?, self.flying.as_ref()?);
+        match producer.flush(RECEIPT_MOMENT) {
+            Ok(()) => {
+                self.pause = RECEIPT_RETRY_FIRST;
+                self.flying.take().map(|(receipts, _)| receipts)
+            }
+            Err(BusError::Timeout { .. }) if Instant::now() < *until => None,
+            Err(error) => {
+                self.failed(&error.into());
+                None
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &SendError) {
+        // The client may still hold some: a new one starts without them.
+        self.producer = None;
+        let count = self.flying.take().map_or(0, |(receipts, _)| receipts.len());
+        tracing::warn!(
+            error = %chain(error),
+            receipts = count,
+            retry_s = self.pause.as_secs(),
+            "receipts not acknowledged; they stay in mz_receipts and are sent again"
+        );
+        self.due = true;
+        self.not_before = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(RECEIPT_RETRY_LONGEST);
     }
 }

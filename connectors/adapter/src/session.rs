@@ -104,7 +104,7 @@ impl<'s> Session<'s> {
             if !self.attend(&mut reader, stop)? {
                 return Ok(());
             }
-            if ending || (done && self.settled()) {
+            if ending || (done && self.settled() && !self.sender.is_flying()) {
                 return Ok(());
             }
         }
@@ -296,6 +296,8 @@ impl<'s> Session<'s> {
             return Err(error);
         }
         tracing::warn!(error = %chain(&error), "database lost");
+        // Whether an acknowledgement was written down is not known.
+        self.sender.note();
         self.service.handle.with(|summary| summary.reconnects += 1);
         self.begin(reader, stop, true)
     }
@@ -328,14 +330,14 @@ impl<'s> Session<'s> {
                 changed = true;
             }
         }
-        while self.sender.is_due() {
-            let mut receipts = runtime.block_on(store.unsent(self.sender.agreement()))?;
-            if !self.sender.send(&mut receipts) {
-                break;
+        loop {
+            if self.sender.is_due() {
+                let receipts = runtime.block_on(store.unsent(self.sender.agreement()))?;
+                self.sender.start(receipts);
             }
-            if receipts.is_empty() {
+            let Some(receipts) = self.sender.acknowledged() else {
                 break;
-            }
+            };
             runtime.block_on(store.sent(&receipts))?;
             let count = receipts.len() as u64;
             handle.with(|summary| summary.receipts_sent += count);

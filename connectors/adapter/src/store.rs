@@ -169,6 +169,10 @@ impl Store {
         }
     }
 
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
     /// A transaction that can commit nothing once a later owner has come.
     pub async fn begin(&mut self) -> Result<(Transaction<'_, Postgres>, &[TableSql]), Error> {
         let mut transaction = limited(self.connection.begin()).await?;

@@ -3,10 +3,12 @@
 //! - [`Reader`]: partitions from explicit positions, with end-of-partition events;
 //! - [`TxProducer`]: one transaction at a time, errors sorted by what to do next;
 //! - [`SlotGroup`]: who runs which slot;
+//! - [`contract_files`]: a contract version that was put in force;
 //! - [`Admin`], [`plan`]: topics and access rules, from the contract to the cluster.
 
 pub mod admin;
 mod client;
+mod contract;
 mod error;
 mod options;
 mod plain;
@@ -18,6 +20,7 @@ mod slots;
 pub mod tuning;
 
 pub use admin::Admin;
+pub use contract::{ContractFault, contract_files};
 pub use error::{BusError, TxError};
 pub use options::{BusOptions, TlsFiles, reader_group};
 pub use plain::PlainProducer;

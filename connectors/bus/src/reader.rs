@@ -333,6 +333,26 @@ impl Reader {
             .map_err(|source| call_fault("read watermarks", topic, source))
     }
 
+    /// Offset of the first record that was written at `ms` (milliseconds since 1970) or later; the end
+    /// of the partition when there is none. Asks the cluster.
+    pub fn offset_at(&self, topic: &str, partition: i32, ms: i64) -> Result<i64, BusError> {
+        let physical = self.bus.physical(topic);
+        let failed = |source| call_fault("look up a time", topic, source);
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(&physical, partition, Offset::Offset(ms.max(0)))
+            .map_err(failed)?;
+        let found = self
+            .consumer
+            .offsets_for_times(list, CALL_TIMEOUT)
+            .map_err(failed)?;
+        let element = found.find_partition(&physical, partition);
+        match element.map(|element| (element.error(), element.offset())) {
+            Some((Ok(()), Offset::Offset(offset))) => Ok(offset),
+            Some((Err(source), _)) => Err(failed(source)),
+            _ => self.watermarks(topic, partition).map(|(_, high)| high),
+        }
+    }
+
     /// Number of partitions of a topic. Asks the cluster.
     pub fn partitions(&self, topic: &str) -> Result<usize, BusError> {
         let physical = self.bus.physical(topic);

@@ -9,6 +9,7 @@
 //! - [`approvals`]: a provider's signatures under the agreements that open its data.
 //! - [`evidence`]: the bytes a citizen's app signs, and their check.
 //! - [`rotate`]: a new seal key beside the old one; revocation by last accepted batch.
+//! - [`wrap`]: keys for data at rest, wrapped by a master key behind a key URI.
 //! - [`layout`]: where each file lives and which principals exist.
 //!
 //! Nothing here prints, logs or puts into an error a private key or an identity number.
@@ -24,6 +25,7 @@ pub mod rotate;
 pub mod secret;
 pub mod sign;
 pub mod tags;
+pub mod wrap;
 
 pub use approvals::sign_approvals;
 pub use error::KeyError;
@@ -33,3 +35,4 @@ pub use rotate::{revoke, rotate_seal_key};
 pub use secret::SecretKey;
 pub use sign::{department_signer, signer};
 pub use tags::{AgreementKey, AuditKey, PlacementKey, PseudonymKey, RecordKey, SubjectKey};
+pub use wrap::{DataKey, KeyWrapper, WrapError, wrapper};

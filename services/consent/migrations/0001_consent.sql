@@ -148,12 +148,24 @@ CREATE TABLE orders (
     sequence      bigint,
     declined_ms   bigint,
     declined      text,
+    -- When the last of its topics had a receipt, and what the section's said.
     receipt_ms    bigint,
-    action        text,
-    receipt       bytea
+    action        text
 );
 CREATE INDEX orders_open ON orders (ordered_ms) WHERE receipt_ms IS NULL AND declined_ms IS NULL;
 CREATE INDEX orders_subject ON orders (subject);
+
+-- The topics in which an order was carried out (the section's, and those of its answers), each with the
+-- receipt that the consumer gave for it.
+CREATE TABLE order_topic (
+    order_id      bytea    NOT NULL,
+    topic         text     NOT NULL,
+    executed_ms   bigint,
+    receipt_ms    bigint,
+    action        text,
+    receipt       bytea,
+    PRIMARY KEY (order_id, topic)
+);
 
 -- Every contract version that was put in force, and the agreement acts that made it.
 CREATE TABLE contract_version (

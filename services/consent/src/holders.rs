@@ -48,8 +48,10 @@ struct Newer {
 enum Outcome {
     Executed {
         order: OrderId,
+        topic: String,
         at_ms: i64,
-        sequence: u64,
+        /// Of the section's own topic.
+        sequence: Option<u64>,
     },
     Declined {
         order: OrderId,
@@ -175,15 +177,17 @@ impl Batch {
                 self.holds.insert(key(audit), Hold::Held(delivered));
             }
             (AuditWriter::Gateway, AuditKind::Withdrawn) => {
-                if audit.dataset.starts_with("answer.") {
-                    return;
+                let answer = audit.dataset.starts_with("answer.");
+                if !answer {
+                    self.gone(audit);
                 }
-                self.gone(audit);
                 if let Some(order) = audit.order {
+                    let (consumer, purpose) = (&audit.consumer, &audit.purpose);
                     self.outcomes.push(Outcome::Executed {
                         order,
+                        topic: format!("to.{consumer}.{purpose}.{}", audit.dataset),
                         at_ms: audit.at_ms,
-                        sequence: audit.output_sequence,
+                        sequence: (!answer).then_some(audit.output_sequence),
                     });
                 }
             }
@@ -309,11 +313,10 @@ async fn keep(shared: &Shared, batch: &Batch) -> Result<bool, ConsentError> {
         match outcome {
             Outcome::Executed {
                 order,
+                topic,
                 at_ms,
                 sequence,
-            } => {
-                step.executed(*order, *at_ms, *sequence).await?;
-            }
+            } => step.executed(*order, topic, *at_ms, *sequence).await?,
             Outcome::Declined { order, at_ms, why } => step.declined(*order, *at_ms, why).await?,
             Outcome::Destroyed {
                 order,

@@ -56,7 +56,7 @@ pub fn rows(facts: &[FactEntry], lang: Lang) -> Vec<Row<'_>> {
         rows.push(Row {
             entry,
             fields: fields.unwrap_or_default(),
-            as_of: entry.record.as_ref().map(|record| local(&record.as_of)),
+            as_of: stated(entry),
         });
     }
     rows
@@ -68,7 +68,13 @@ fn same_place(row: &Row<'_>, entry: &FactEntry) -> bool {
     (&first.need, &first.dataset, first.state) == (&entry.need, &entry.dataset, entry.state)
         && minute(&first.complete_to) == minute(&entry.complete_to)
         && minute(&first.since) == minute(&entry.since)
-        && row.as_of == entry.record.as_ref().map(|record| local(&record.as_of))
+        && row.as_of == stated(entry)
+}
+
+/// When the register stated what is shown, or what made it go.
+fn stated(entry: &FactEntry) -> Option<String> {
+    let record = entry.record.as_ref().map(|record| record.as_of.as_str());
+    record.or(entry.as_of.as_deref()).map(local)
 }
 
 /// Whether a record, beside those already in the row, still differs in one field only.

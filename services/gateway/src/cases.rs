@@ -204,6 +204,6 @@ fn write(w: &mut Writer<'_>, lane: u16, grant: &Grant) -> Result<(), Halt> {
     Ok(())
 }
 
-fn hex(digest: &Digest) -> String {
+pub(crate) fn hex(digest: &Digest) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

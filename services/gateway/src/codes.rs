@@ -32,6 +32,8 @@ fn every_code_has_its_texts() {
         .chain(Error::CODES)
         .chain(Rule::CODES)
         .chain(SealFault::CODES)
+        .chain(crate::replay::ReplayError::CODES)
+        .chain(crate::replay::Note::CODES)
         .chain(own);
     for code in all {
         let reason = reasons

@@ -4,8 +4,11 @@
 use std::collections::VecDeque;
 
 use mz_bus::Record;
-use mz_journal::{Grant, GrantRef, GrantStatus, InForce, Malformed, Record as _, topics};
+use mz_journal::{
+    Grant, GrantRef, GrantStatus, InForce, Malformed, Record as _, SubjectTag, topics,
+};
 use mz_policy::{Change, REFETCH};
+use rustc_hash::FxHashMap;
 
 use crate::backfill::MAX_OPEN_BACKFILLS;
 use crate::engine::Engine;
@@ -81,7 +84,11 @@ impl Engine {
         let now_ms = self.now.ms;
         let pending = std::mem::take(&mut lane.pending_grants);
         // Where a grant of everything was in force before all of these, its own backfill has brought the
-        // facts, or will. One of these themselves may be closed again by the next.
+        // facts, or will; unless another of these changes something for the same person.
+        let mut records: FxHashMap<SubjectTag, u32> = FxHashMap::default();
+        for (_, grant) in &pending {
+            *records.entry(grant.subject).or_default() += 1;
+        }
         let brought: Vec<bool> = pending
             .iter()
             .map(|(_, grant)| {
@@ -89,6 +96,7 @@ impl Engine {
                 let ask = agreement.and_then(|at| self.asks.agreement(at as usize));
                 grant.status == GrantStatus::Open
                     && grant.reason != REFETCH
+                    && records.get(&grant.subject) == Some(&1)
                     && ask.is_some_and(|ask| self.grants.has_all(grant.subject, ask, now_ms))
             })
             .collect();

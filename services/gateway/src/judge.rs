@@ -269,7 +269,7 @@ impl Engine {
     }
 }
 
-fn expect<'e>(plan: &'e Plan, source: &'e Source, lane: u16) -> Expect<'e> {
+pub(crate) fn expect<'e>(plan: &'e Plan, source: &'e Source, lane: u16) -> Expect<'e> {
     let dataset = plan.dataset(source);
     Expect {
         bus: &plan.contract.bus_id,
@@ -334,7 +334,7 @@ fn number(plan: &Plan, source: &Source, lane: &mut Lane, meta: &MetaRef<'_>) -> 
 
 /// The checks after the signature: new in its stream, headers agree, subject and record are those of
 /// the value, and the person belongs in this lane.
-fn admit<'a>(
+pub(crate) fn admit<'a>(
     plan: &Plan,
     source: &Source,
     lane: u16,
@@ -355,7 +355,7 @@ fn admit<'a>(
 }
 
 /// Subject, lane and record are what the value says.
-fn belongs(
+pub(crate) fn belongs(
     plan: &Plan,
     source: &Source,
     lane: u16,

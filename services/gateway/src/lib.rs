@@ -27,6 +27,7 @@ mod orders;
 mod outbox;
 mod people;
 mod plan;
+pub mod replay;
 mod sequence;
 mod service;
 mod slot;

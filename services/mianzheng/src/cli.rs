@@ -51,6 +51,8 @@ pub enum Command {
     /// Sign, number and show the contract
     #[command(subcommand)]
     Contract(ContractCommand),
+    /// Decide past events once more under a changed contract, and show what would differ
+    DryRun(DryRunArgs),
     /// Bring topics, ACLs and database schemas in line with the contract
     Apply(ApplyArgs),
     /// Publish a register: read, map, seal, send
@@ -187,8 +189,25 @@ pub enum ContractCommand {
 }
 
 #[derive(Debug, Args)]
+pub struct DryRunArgs {
+    /// Root of the changed contract; a draft is enough
+    #[arg(long)]
+    pub contract: PathBuf,
+    /// Events published since: a day (2026-11-01, Beijing) or a length of time (7d, 12h)
+    #[arg(long, default_value = "7d")]
+    pub since: String,
+    /// Only this agreement, for instance police/talent-settlement; may be given several times
+    #[arg(long)]
+    pub agreement: Vec<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// Contract root that is about to be put in force, instead of the installation's
+    /// Contract root that is about to be put in force, instead of the installation's; nobody's rights
+    /// are taken away yet
     #[arg(long)]
     pub contract: Option<PathBuf>,
     /// Change nothing; exit 5 when cluster or database differ from the contract

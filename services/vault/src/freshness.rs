@@ -60,12 +60,12 @@ impl Freshness {
         self.loaded.load(Ordering::Acquire)
     }
 
-    /// Follows the status topics until `stop`. Returns on errors that need a new reader.
+    /// Follows the status topics of one contract until `done`. Returns on errors that need a new reader.
     pub fn follow(
         &self,
         bus: &BusOptions,
         contract: &Contract,
-        stop: &AtomicBool,
+        done: impl Fn() -> bool,
     ) -> Result<(), BusError> {
         let mut sources = BTreeMap::new();
         for dataset in &contract.datasets {
@@ -81,11 +81,14 @@ impl Freshness {
             .collect();
         if assignment.is_empty() {
             self.loaded.store(true, Ordering::Release);
+            while !done() {
+                std::thread::sleep(POLL);
+            }
             return Ok(());
         }
         reader.assign(&assignment)?;
         let mut unread: Vec<&str> = sources.keys().map(String::as_str).collect();
-        while !stop.load(Ordering::Acquire) {
+        while !done() {
             reader.poll(MAX_RECORDS, POLL, |polled| match polled {
                 Polled::Record(record) => {
                     if let (Some(source), Some(value)) = (sources.get(record.topic), record.value) {

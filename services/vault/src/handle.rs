@@ -6,6 +6,7 @@ use std::time::Instant;
 use mz_contract::{Contract, IdNumber};
 use mz_journal::{GrantId, SubjectTag};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use crate::bundle::{Bundle, BundleRequest, SubjectQuery};
 use crate::limits::{MAX_OPERATOR_BYTES, MAX_REASON_BYTES};
@@ -37,8 +38,9 @@ impl Handle {
         Self { shared }
     }
 
-    pub fn contract(&self) -> &Arc<Contract> {
-        &self.shared.contract
+    /// The contract in force, as of now: a request holds on to the one it was read under.
+    pub fn contract(&self) -> Arc<Contract> {
+        self.shared.contract()
     }
 
     pub fn readiness(&self) -> Readiness {
@@ -51,7 +53,7 @@ impl Handle {
 
     /// A person's lane and tag on the bus.
     pub fn place(&self, id: &IdNumber) -> (u16, SubjectTag) {
-        self.shared.keys.place(id, self.shared.contract.lanes)
+        self.shared.keys.place(id, self.shared.lanes)
     }
 
     /// The evidence bundle of a service item about one person, for the department `caller`.
@@ -60,12 +62,9 @@ impl Handle {
         let received = Instant::now();
         check_operator(&request.operator)?;
         check_reason(&request.reason)?;
-        let contract = &self.shared.contract;
-        let item = contract
-            .items
-            .iter()
-            .position(|item| item.id == request.item)
-            .ok_or(Refusal::ItemUnknown)?;
+        if self.contract().item(&request.item).is_none() {
+            return Err(Refusal::ItemUnknown);
+        }
         let (lane, subject, case) = self.find(&request.subject)?;
         // Before every source's status was read once, all of them would seem to be down.
         if !self.shared.freshness.is_loaded() {
@@ -73,7 +72,8 @@ impl Handle {
         }
         let (reply, answer) = oneshot::channel();
         let ask = BundleAsk {
-            item,
+            bundle_id: Uuid::now_v7().to_string(),
+            item: request.item,
             lane,
             subject,
             case,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mz_contract::IdNumber;
 use mz_journal::SubjectTag;
-use mz_keys::{AuditKey, PlacementKey, PseudonymKey, SubjectKey};
+use mz_keys::{AuditKey, KeyWrapper, PlacementKey, PseudonymKey, SubjectKey};
 use mz_seal::Signer;
 
 #[derive(Clone)]
@@ -15,6 +15,8 @@ pub struct VaultKeys {
     pub audit: AuditKey,
     /// The bus's seal key: signs bundles.
     pub signer: Arc<dyn Signer>,
+    /// The master key: wraps the keys under which people's facts rest.
+    pub wrapper: Arc<dyn KeyWrapper>,
 }
 
 impl VaultKeys {
@@ -28,6 +30,7 @@ impl std::fmt::Debug for VaultKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("VaultKeys")
             .field("signer", &self.signer.key_id())
+            .field("master", &self.wrapper.key_id())
             .finish_non_exhaustive()
     }
 }

@@ -7,10 +7,9 @@ use mz_bus::BusOptions;
 use mz_contract::Contract;
 use mz_keys::public::KeyUse;
 use mz_keys::{
-    AuditKey, KeyError, KeysDir, PlacementKey, PseudonymKey, SubjectKey, department_signer,
+    AuditKey, KeyError, KeysDir, PlacementKey, PseudonymKey, SubjectKey, department_signer, wrapper,
 };
 
-use crate::cipher::{Cipher, Plain};
 use crate::keys::VaultKeys;
 use crate::store::Database;
 
@@ -22,15 +21,13 @@ pub struct Options {
     pub contract: Arc<Contract>,
     pub keys: Arc<VaultKeys>,
     pub database: Database,
-    /// How facts rest in the database.
-    pub cipher: Arc<dyn Cipher>,
     /// Slots of the installation, over all processes. Lane `l` belongs to slot `l % slots`.
     pub slots: u32,
     pub ownership: Ownership,
 }
 
 impl Options {
-    /// All slots in this process, facts stored as they are.
+    /// All slots in this process.
     pub fn new(
         bus: BusOptions,
         contract: Arc<Contract>,
@@ -43,7 +40,6 @@ impl Options {
             contract,
             keys,
             database,
-            cipher: Arc::new(Plain),
             slots,
             ownership: Ownership::Fixed((0..slots).collect()),
         }
@@ -64,7 +60,9 @@ impl VaultKeys {
     /// Reads them from a keys directory; refuses files that others can read, and a seal key that
     /// the contract doesn't list.
     pub fn load(keys: &KeysDir, contract_root: &Path) -> Result<Self, KeyError> {
+        let master = format!("file:{}", keys.vault_key().display());
         Ok(Self {
+            wrapper: wrapper(&master)?.into(),
             placement: PlacementKey::load(&keys.placement_key())?,
             subject: SubjectKey::load(&keys.subject_key())?,
             pseudonym: PseudonymKey::load(&keys.pseudonym_key())?,

@@ -40,6 +40,9 @@ pub enum Refusal {
     Denied(Rule),
     #[error("no case is open for this person")]
     CaseNone,
+    /// Only the person can open what is asked about.
+    #[error("the person has given no consent")]
+    ConsentNone,
     #[error("the person's lane is served elsewhere")]
     LaneElsewhere,
     #[error("too many requests are waiting")]
@@ -63,6 +66,7 @@ impl Refusal {
             Self::ConsumerForeign => "BUNDLE_CONSUMER_FOREIGN",
             Self::Denied(rule) => rule.code(),
             Self::CaseNone => "BUNDLE_CASE_NONE",
+            Self::ConsentNone => "BUNDLE_CONSENT_NONE",
             Self::LaneElsewhere => "VAULT_LANE_ELSEWHERE",
             Self::Busy => "VAULT_BUSY",
             Self::Unavailable => "VAULT_UNAVAILABLE",
@@ -76,7 +80,9 @@ impl Refusal {
             | Self::OperatorInvalid
             | Self::ReasonInvalid
             | Self::ReasonHoldsNumber => RefusalKind::Invalid,
-            Self::ConsumerForeign | Self::Denied(_) | Self::CaseNone => RefusalKind::Denied,
+            Self::ConsumerForeign | Self::Denied(_) | Self::CaseNone | Self::ConsentNone => {
+                RefusalKind::Denied
+            }
             Self::ItemUnknown | Self::CaseUnknown => RefusalKind::Unknown,
             Self::LaneElsewhere => RefusalKind::Elsewhere,
             Self::Busy | Self::Unavailable => RefusalKind::Unavailable,

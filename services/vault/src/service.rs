@@ -17,8 +17,8 @@ use crate::limits::{MAX_PENDING, RETRY_MAX, RETRY_MIN};
 use crate::options::{Options, Ownership};
 use crate::shared::Shared;
 use crate::slot::error::SlotError;
-use crate::slot::{STOP_POLL, Slot, is_lost};
-use crate::store::StoreError;
+use crate::slot::{STOP_POLL, Seen, Slot, is_lost, may_return};
+use crate::store::{StoreError, check_master};
 use crate::telemetry;
 
 /// How often the share of slots is looked at.
@@ -53,7 +53,7 @@ impl VaultError {
             Self::SlotUnknown { .. } => "VAULT_SLOT_UNKNOWN",
             Self::Lost { .. } => "VAULT_POSITION_LOST",
             Self::Slot { source, .. } => source.code(),
-            Self::Store(_) => "VAULT_STORE",
+            Self::Store(error) => error.code(),
             Self::Bus(error) => error.code(),
             Self::Threads(_) => "VAULT_THREAD",
         }
@@ -95,7 +95,10 @@ impl Service {
             .enable_all()
             .build()
             .map_err(VaultError::Threads)?;
-        runtime.block_on(options.database.migrate())?;
+        runtime.block_on(async {
+            options.database.migrate().await?;
+            check_master(&options.database, &*options.keys.wrapper).await
+        })?;
         let instance = match &options.ownership {
             Ownership::Group {
                 instance: Some(name),
@@ -107,7 +110,6 @@ impl Service {
             options.contract,
             options.keys,
             options.database,
-            options.cipher,
             options.slots,
             instance,
             runtime.handle().clone(),
@@ -221,13 +223,11 @@ impl Backoff {
 fn follow_sources(worker: Worker) {
     let mut backoff = Backoff(RETRY_MIN);
     while !worker.stop.load(Ordering::Acquire) {
-        let Shared {
-            freshness,
-            bus,
-            contract,
-            ..
-        } = &*worker.shared;
-        if let Err(error) = freshness.follow(bus, contract, &worker.stop) {
+        let shared = &worker.shared;
+        let contract = shared.contract();
+        let changed =
+            || worker.stop.load(Ordering::Acquire) || !Arc::ptr_eq(&contract, &shared.contract());
+        if let Err(error) = shared.freshness.follow(&shared.bus, &contract, changed) {
             tracing::warn!(code = error.code(), error = %chain(&error), "status topics not readable");
             backoff.wait(&worker.stop);
         }
@@ -335,12 +335,17 @@ fn serve(worker: &Worker, slot: u32, for_good: bool) -> Result<(), VaultError> {
     let mut backoff = Backoff(RETRY_MIN);
     while !worker.stop.load(Ordering::Acquire) {
         let started = Instant::now();
-        let Err(error) = own(worker, slot) else {
+        let mut seen = Seen::default();
+        let Err(error) = own(worker, slot, &mut seen) else {
             return Ok(());
         };
         worker.shared.close_route(slot);
         telemetry::slot_lost(slot, error.code());
         tracing::warn!(slot, code = error.code(), error = %chain(&error), "slot lost");
+        if error.is_shut_out() && comes_back(worker, slot, &seen) {
+            backoff.0 = RETRY_MIN;
+            continue;
+        }
         if error.is_fenced() {
             if for_good {
                 return Err(VaultError::Fenced { slot });
@@ -366,9 +371,24 @@ fn serve(worker: &Worker, slot: u32, for_good: bool) -> Result<(), VaultError> {
     Ok(())
 }
 
-fn own(worker: &Worker, slot: u32) -> Result<(), SlotError> {
+/// Whether it was consent that shut this owner out, and nobody has taken the slot since.
+fn comes_back(worker: &Worker, slot: u32, seen: &Seen) -> bool {
+    match may_return(&worker.shared.bus, seen, &worker.stop) {
+        Ok(true) => {
+            tracing::info!(slot, "shut out by consent: the slot is taken again");
+            true
+        }
+        Ok(false) => false,
+        Err(error) => {
+            tracing::warn!(slot, code = error.code(), error = %chain(&error), "fence not understood");
+            false
+        }
+    }
+}
+
+fn own(worker: &Worker, slot: u32, seen: &mut Seen) -> Result<(), SlotError> {
     let (sender, commands) = sync_channel(MAX_PENDING);
-    let taken = Slot::take(&worker.shared, slot)?;
+    let taken = Slot::take(&worker.shared, slot, seen)?;
     tracing::info!(slot, lanes = taken.lanes().count(), "slot taken");
     worker.shared.open_route(slot, sender);
     let ended = taken.run(&commands, &worker.stop);

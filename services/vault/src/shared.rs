@@ -11,7 +11,6 @@ use mz_policy::{GrantsFull, GrantsIndex};
 use rustc_hash::FxHashMap;
 use tokio::runtime::Handle as RuntimeHandle;
 
-use crate::cipher::Cipher;
 use crate::freshness::Freshness;
 use crate::keys::VaultKeys;
 use crate::refusal::Refusal;
@@ -19,19 +18,29 @@ use crate::slot::command::Command;
 use crate::slot::error::SlotError;
 use crate::store::Database;
 
+/// A contract and the version under which it was put in force; 0 for the one on disk, as long as no
+/// version was.
+#[derive(Clone)]
+pub struct InForce {
+    pub version: u64,
+    pub contract: Arc<Contract>,
+}
+
 pub struct Shared {
     pub bus: BusOptions,
-    pub contract: Arc<Contract>,
     pub keys: Arc<VaultKeys>,
     pub database: Database,
-    pub cipher: Arc<dyn Cipher>,
     pub slots: u32,
+    /// The same in every contract version of an installation.
+    pub lanes: u16,
     /// Names this process in `lane_owner`.
     pub instance: String,
     pub runtime: RuntimeHandle,
     pub freshness: Freshness,
     /// Where each case's person is. A case id tells neither lane nor person by itself.
     cases: RwLock<FxHashMap<GrantId, (u16, SubjectTag)>>,
+    /// What requests are read under: the newest version that one of the slots decides under.
+    in_force: RwLock<InForce>,
     /// Slots that this process is to run, taken or not.
     claims: RwLock<BTreeSet<u32>>,
     /// Slots that are taken and loaded.
@@ -45,24 +54,48 @@ impl Shared {
         contract: Arc<Contract>,
         keys: Arc<VaultKeys>,
         database: Database,
-        cipher: Arc<dyn Cipher>,
         slots: u32,
         instance: String,
         runtime: RuntimeHandle,
     ) -> Self {
         Self {
             bus,
-            contract,
             keys,
             database,
-            cipher,
             slots,
+            lanes: contract.lanes,
             instance,
             runtime,
             freshness: Freshness::default(),
             cases: RwLock::default(),
+            in_force: RwLock::new(InForce {
+                version: 0,
+                contract,
+            }),
             claims: RwLock::default(),
             routes: RwLock::default(),
+        }
+    }
+
+    pub fn contract(&self) -> Arc<Contract> {
+        self.in_force().contract
+    }
+
+    pub fn in_force(&self) -> InForce {
+        self.in_force
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// A slot decides under this version from now on. The newest of all slots is kept.
+    pub fn put_in_force(&self, newer: &InForce) {
+        let mut held = self
+            .in_force
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if newer.version > held.version {
+            *held = newer.clone();
         }
     }
 

@@ -17,7 +17,10 @@ fn python() -> PathBuf {
     let python = venv.join("bin/python");
     let ready = |python: &PathBuf| {
         Command::new(python)
-            .args(["-c", "import confluent_kafka.schema_registry.avro"])
+            .args([
+                "-c",
+                "import confluent_kafka.schema_registry.avro, cryptography",
+            ])
             .output()
             .is_ok_and(|output| output.status.success())
     };

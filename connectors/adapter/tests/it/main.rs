@@ -7,5 +7,7 @@
 
 mod common;
 mod crashes;
+mod forgeries;
+mod page;
 mod tables;
 mod withdrawals;

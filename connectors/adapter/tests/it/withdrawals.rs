@@ -1,16 +1,17 @@
-//! Withdrawals by the bus: carried out by their place in the lane, under legal holds, with receipts;
-//! forged and replayed ones refused by code.
+//! Withdrawals by the bus: carried out by their place in the lane, under legal holds, with receipts.
 
+use std::slice::from_ref;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::common::{APPROVAL, Fact, Outgoing, World, encoded};
-use mz_adapter::{Options, Summary};
-use mz_journal::{ReceiptAction, Record as _, WITHDRAWAL_HEADER, Withdrawal};
-use sqlx::Row as _;
+use crate::common::{AGREEMENT, APPROVAL, Fact, World};
+use mz_adapter::{Inspected, Options, Summary};
+use mz_bus::{Position, read_to_end};
+use mz_journal::ReceiptAction;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 
-fn run(options: Options) -> Summary {
+pub fn run(options: Options) -> Summary {
     let summary = mz_adapter::run(options, &NEVER).unwrap();
     let totals = summary.totals();
     assert_eq!(
@@ -20,12 +21,12 @@ fn run(options: Options) -> Summary {
     summary
 }
 
-fn rows(world: &World) -> i64 {
+pub fn rows(world: &World) -> i64 {
     world.ask("SELECT count(*) FROM hrss_insurance_status_v1")
 }
 
 /// Order number and action of every receipt on the bus, sorted.
-fn sent(world: &World) -> Vec<(u64, ReceiptAction)> {
+pub fn sent(world: &World) -> Vec<(u64, ReceiptAction)> {
     let mut all: Vec<_> = world
         .receipts()
         .iter()
@@ -75,7 +76,7 @@ fn a_withdrawn_record_goes_with_a_receipt_and_a_new_grant_brings_it_back() {
         2
     );
     // A new grant: the same version again. It stays until it is withdrawn again.
-    gateway.deliver(&[fact.clone()]);
+    gateway.deliver(from_ref(&fact));
     assert_eq!(run(world.options("")).totals().stored, 1);
     assert_eq!(rows(&world), 2);
     gateway.withdraw(&[fact], 2);
@@ -93,9 +94,9 @@ fn place_in_the_lane_decides_within_one_batch() {
     let mut all = gateway.deliveries(&[fact.clone(), other.clone()]);
     all.push(gateway.withdrawal(&fact, 1));
     all.push(gateway.withdrawal(&other, 2));
-    all.extend(gateway.deliveries(&[fact.clone()]));
+    all.extend(gateway.deliveries(from_ref(&fact)));
     all.push(gateway.withdrawal(&fact, 3));
-    all.extend(gateway.deliveries(&[fact.clone()]));
+    all.extend(gateway.deliveries(from_ref(&fact)));
     gateway.send(&all);
     let summary = run(world.options(""));
     let totals = summary.totals();
@@ -153,8 +154,8 @@ fn a_marked_record_counts_as_gone() {
     let mut gateway = world.gateway();
     let options = || world.options("on_withdrawal: mark\n");
     let fact = Fact::insurance(1, 5);
-    gateway.deliver(&[fact.clone()]);
-    gateway.withdraw(&[fact.clone()], 1);
+    gateway.deliver(from_ref(&fact));
+    gateway.withdraw(from_ref(&fact), 1);
     assert_eq!(run(options()).endings.marked, 1);
     let marked = "SELECT mz_withdrawn_at IS NOT NULL FROM hrss_insurance_status_v1";
     assert!(world.ask::<bool>(marked));
@@ -245,7 +246,7 @@ fn frozen_by_rule_stays_until_it_is_released() {
     let mut gateway = world.gateway();
     let options = || world.options("on_withdrawal: freeze\n");
     let fact = Fact::insurance(1, 5);
-    gateway.deliver(&[fact.clone()]);
+    gateway.deliver(from_ref(&fact));
     gateway.withdraw(&[fact], 1);
     assert_eq!(run(options()).endings.frozen, 1);
     assert_eq!(run(options()).released, 0);
@@ -293,8 +294,8 @@ fn receipts_wait_until_they_can_be_signed_and_sent() {
     let world = World::new();
     let mut gateway = world.gateway();
     let fact = Fact::insurance(1, 5);
-    gateway.deliver(&[fact.clone()]);
-    gateway.withdraw(&[fact.clone()], 1);
+    gateway.deliver(from_ref(&fact));
+    gateway.withdraw(from_ref(&fact), 1);
     let mut options = world.options("");
     options.receipt_signer = None;
     let summary = run(options);
@@ -324,8 +325,8 @@ fn reading_again_ends_what_it_ended_before() {
     let world = World::new();
     let mut gateway = world.gateway();
     let fact = Fact::insurance(1, 5);
-    gateway.deliver(&[fact.clone()]);
-    gateway.withdraw(&[fact.clone()], 1);
+    gateway.deliver(from_ref(&fact));
+    gateway.withdraw(from_ref(&fact), 1);
     run(world.options(""));
     world.execute("UPDATE mz_positions SET next_offset = -1, last_sequence = 0");
     let summary = run(world.options(""));
@@ -338,189 +339,39 @@ fn reading_again_ends_what_it_ended_before() {
     assert_eq!(sent(&world), [(1, ReceiptAction::Deleted)]);
 }
 
-fn word(out: &mut Outgoing) -> &mut Vec<u8> {
-    let found = out
-        .headers
-        .iter_mut()
-        .find(|(name, _)| name == WITHDRAWAL_HEADER);
-    &mut found.unwrap().1
-}
-
-/// Alters the bus's word and leaves its signature.
-fn alter(out: &mut Outgoing, change: impl Fn(&mut Withdrawal)) {
-    let mut altered = Withdrawal::decode(word(out)).unwrap();
-    change(&mut altered);
-    *word(out) = encoded(&altered);
-}
-
-/// Each forged withdrawal is refused with its code, ends nothing and gets no receipt.
+/// `mianzheng read` shows who withdrew, why, and up to which version.
 #[test]
-fn forged_withdrawals_are_refused_by_code() {
-    type Forge = fn(&mut Outgoing, &World);
-    let cases: &[(&str, Forge)] = &[
-        ("WITHDRAWAL_SIGNATURE_INVALID", |out, world| {
-            // The department's own key under the bus's name.
-            let topic = out.topic.clone();
-            let key = out.key.clone().try_into().unwrap();
-            let lane = out.lane;
-            let signer = world.receipt_signer();
-            let mut forged = Withdrawal::decode(word(out)).unwrap();
-            forged.signature = signer.sign(&forged.payload(&topic, lane, &key)).unwrap();
-            *word(out) = encoded(&forged);
-        }),
-        ("WITHDRAWAL_SIGNATURE_INVALID", |out, _| {
-            alter(out, |word| word.counter += 1);
-        }),
-        ("WITHDRAWAL_SIGNATURE_INVALID", |out, _| {
-            alter(out, |word| word.reason = "SUPERSEDED".into());
-        }),
-        ("WITHDRAWAL_SIGNATURE_INVALID", |out, _| {
-            alter(out, |word| word.order.0[0] ^= 1);
-        }),
-        ("WITHDRAWAL_KEY_UNKNOWN", |out, _| {
-            alter(out, |word| word.key_id = "bus-seal-99".into());
-        }),
-        // A key of the bus for another use.
-        ("WITHDRAWAL_KEY_UNKNOWN", |out, _| {
-            alter(out, |word| word.key_id = "bus-consent-1".into());
-        }),
-        ("WITHDRAWAL_MALFORMED", |out, _| {
-            word(out).pop();
-        }),
-        ("WITHDRAWAL_MALFORMED", |out, _| word(out).push(0)),
-        ("WITHDRAWAL_MALFORMED", |out, _| {
-            alter(out, |word| word.reason = "because".into());
-        }),
-        ("WITHDRAWAL_CONTRADICTS", |out, _| {
-            out.headers.push(("mz-seal".into(), vec![1, 2, 3]));
-        }),
-        ("WITHDRAWAL_CONTRADICTS", |out, _| {
-            out.value = Some(vec![0, 0, 0, 0, 1])
-        }),
-        ("WITHDRAWAL_CONTRADICTS", |out, _| {
-            out.headers
-                .iter_mut()
-                .find(|(name, _)| name == "mz-reason")
-                .unwrap()
-                .1 = b"SUPERSEDED".to_vec();
-        }),
-        // Without the bus's word it would be the register's, which is not there either.
-        ("NO_SEAL", |out, _| {
-            out.headers.retain(|(name, _)| name != WITHDRAWAL_HEADER);
-        }),
-        ("HEADER_DUPLICATE", |out, _| {
-            let again = word(out).clone();
-            out.headers.push((WITHDRAWAL_HEADER.into(), again));
-        }),
-    ];
-    let world = World::new();
-    let mut gateway = world.gateway();
-    for (at, (_, forge)) in cases.iter().enumerate() {
-        let fact = Fact::insurance(at as u32 * 8, 5);
-        gateway.deliver(&[fact.clone()]);
-        let mut out = gateway.withdrawal(&fact, at as u64);
-        forge(&mut out, &world);
-        gateway.send(&[out]);
-    }
-    let mut codes: Vec<&str> = cases.iter().map(|(code, _)| *code).collect();
-
-    // Words that were said elsewhere: about another topic, lane, key.
-    let [a, b, c] = [1001, 1009, 1002].map(|person| Fact::insurance(person, 5));
-    gateway.deliver(&[a.clone(), b.clone(), c.clone()]);
-    let approval = Fact::of(APPROVAL, 1001, 5, "TA-9");
-    gateway.deliver(&[approval.clone()]);
-    let said = gateway.withdrawal(&approval, 900);
-    for target in [&a, &b, &c] {
-        let mut out = gateway.withdrawal(target, 901);
-        let replayed = if std::ptr::eq(target, &a) {
-            said.headers.clone()
-        } else {
-            // `a`'s own word: for `b` another key in the same lane, for `c` another lane.
-            gateway.withdrawal(&a, 902).headers
-        };
-        out.headers = replayed;
-        if std::ptr::eq(target, &c) {
-            out.key = a.key().to_vec();
-        }
-        gateway.send(&[out]);
-        codes.push("WITHDRAWAL_SIGNATURE_INVALID");
-    }
-    let summary = run(world.options(""));
-    let mut found: Vec<String> = world
-        .rows("SELECT code FROM mz_rejects")
-        .iter()
-        .map(|row| row.get(0))
-        .collect();
-    found.sort_unstable();
-    codes.sort_unstable();
-    assert_eq!(found, codes, "{}", summary.to_json());
-    assert_eq!(
-        rows(&world),
-        cases.len() as i64 + 3,
-        "nothing was withdrawn"
-    );
-    assert_eq!(summary.totals().withdrawn, 0);
-    assert!(world.receipts().is_empty());
-    let reasons = mz_contract::Reasons::built_in();
-    for code in codes
-        .iter()
-        .chain(&["WITHDRAWAL_REPLAYED", "WITHDRAWAL_KEY_REVOKED"])
-    {
-        assert!(reasons.contains(code), "{code} has no text");
-    }
-}
-
-/// An old word, true in its time, said again after the record was delivered again.
-#[test]
-fn a_replayed_withdrawal_has_no_effect() {
+fn the_inspector_says_who_withdrew_and_why() {
     let world = World::new();
     let mut gateway = world.gateway();
     let fact = Fact::insurance(1, 5);
-    gateway.deliver(&[fact.clone()]);
-    let old = gateway.withdrawal(&fact, 1);
-    gateway.send(std::slice::from_ref(&old));
-    run(world.options(""));
-    gateway.deliver(&[fact.clone()]);
-    // As it was, delivery number and all; then under a new number; both in the batch of the delivery.
-    let mut renumbered = old.clone();
-    renumbered.delivery.sequence = gateway.number(&old.topic, old.lane);
-    gateway.send(&[old, renumbered]);
-    let summary = run(world.options(""));
+    gateway.deliver(&[fact.clone().withdrawn()]);
+    gateway.withdraw(from_ref(&fact), 9);
+    let target = mz_adapter::targets(&world.contract, &world.config(""))
+        .unwrap()
+        .into_iter()
+        .find(|target| target.name == fact.dataset)
+        .unwrap();
+    let mut inspector = mz_adapter::Inspector::new(Arc::clone(&world.contract), AGREEMENT.into());
+    let mut seen = Vec::new();
+    let bus = world.bus("police.adapter");
+    read_to_end(&bus, &target.topic, 1, Position::Beginning, |record| {
+        if let Inspected::Withdrawn {
+            reason,
+            version,
+            order,
+            ..
+        } = inspector.inspect(&target, &record)
+        {
+            seen.push((reason, version.counter, order.is_some()));
+        }
+    })
+    .unwrap();
     assert_eq!(
-        summary.rejects["WITHDRAWAL_REPLAYED"],
-        2,
-        "{}",
-        summary.to_json()
+        seen,
+        [
+            ("WITHDRAWN_BY_SOURCE".to_owned(), 5, false),
+            ("CONSENT_REVOKED".to_owned(), 5, true)
+        ]
     );
-    assert_eq!(
-        (summary.totals().stored, summary.totals().withdrawn),
-        (1, 0)
-    );
-    assert_eq!(summary.totals().repeats, 1);
-    assert_eq!(rows(&world), 1);
-    assert_eq!(
-        world.ask::<i64>("SELECT count(*) FROM mz_rejects WHERE code = 'WITHDRAWAL_REPLAYED'"),
-        2
-    );
-    assert_eq!(sent(&world), [(1, ReceiptAction::Deleted)]);
-    // Twice in one batch: the first place counts.
-    let first = gateway.withdrawal(&fact, 2);
-    let mut second = first.clone();
-    second.delivery.sequence = gateway.number(&first.topic, first.lane);
-    let mut all = vec![first];
-    all.extend(gateway.deliveries(&[fact]));
-    all.push(second);
-    gateway.send(&all);
-    let summary = run(world.options(""));
-    assert_eq!(
-        summary.rejects["WITHDRAWAL_REPLAYED"],
-        1,
-        "{}",
-        summary.to_json()
-    );
-    assert_eq!(rows(&world), 1);
-    let law: bool = world.ask(
-        "SELECT bool_and(delivered = stored + superseded + withdrawn + rejected) FROM mz_positions",
-    );
-    assert!(law);
 }

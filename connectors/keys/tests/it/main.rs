@@ -3,3 +3,4 @@
 mod approvals;
 mod evidence;
 mod keys;
+mod wrap;

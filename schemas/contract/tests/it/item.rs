@@ -233,3 +233,160 @@ fn what_is_due_skips_holidays_and_counts_make_up_days() {
     assert_eq!(due("2026-12-30", 2).day, parse_date("2027-01-01").unwrap());
     assert!(calendar.due(chrono::NaiveDate::MAX, u32::MAX).day == chrono::NaiveDate::MAX);
 }
+
+fn proposed(item: &str, facts: &Json) -> (String, Vec<String>) {
+    let now = Moment::on(parse_date("2026-11-23").unwrap());
+    let outcome = contract().item(item).unwrap().decide(facts, now);
+    (outcome.kind, outcome.reasons)
+}
+
+fn rows(fields: &[Json]) -> Json {
+    present(
+        fields
+            .iter()
+            .map(|fields| json!({"fields": fields}))
+            .collect(),
+    )
+}
+
+fn none() -> Json {
+    json!({"state": "none", "rows": []})
+}
+
+/// What the union may know of somebody who has nothing yet.
+fn household() -> Json {
+    json!({
+        "allowance": none(),
+        "plan": none(),
+        "livingAid": none(),
+        "insurance": rows(&[json!({"status": "INSURED"})]),
+        "dwellings": rows(&[json!({"plannedUse": "DWELLING_UNIT"})]),
+    })
+}
+
+#[test]
+fn aid_is_not_given_twice_and_a_household_has_one_plan() {
+    let plan = json!({"status": "ACTIVE", "tier": "DEEP", "livingAidUntil": null});
+    let paid = json!({"status": "ACTIVE", "tier": "DEEP", "livingAidUntil": "2026-11-23"});
+    let ended = json!({"status": "ACTIVE", "tier": "DEEP", "livingAidUntil": "2026-11-22"});
+    for (changes, kind, reasons) in [
+        (json!({}), "new_plan", vec!["HARDSHIP_NEW_PLAN"]),
+        (
+            json!({"allowance": rows(&[json!({"status": "RECEIVING"})])}),
+            "living_aid_blocked",
+            vec!["HARDSHIP_ALLOWANCE_PAID"],
+        ),
+        // An allowance that ended blocks nothing.
+        (
+            json!({"allowance": rows(&[json!({"status": "ENDED"})])}),
+            "new_plan",
+            vec!["HARDSHIP_NEW_PLAN"],
+        ),
+        (
+            json!({"plan": rows(std::slice::from_ref(&plan)), "livingAid": rows(std::slice::from_ref(&plan))}),
+            "continue_plan",
+            vec!["HARDSHIP_PLAN_EXISTS"],
+        ),
+        // The last day counts.
+        (
+            json!({"plan": rows(std::slice::from_ref(&paid)), "livingAid": rows(&[paid])}),
+            "living_aid_blocked",
+            vec!["HARDSHIP_LIVING_AID_PAID"],
+        ),
+        (
+            json!({"plan": rows(std::slice::from_ref(&ended)), "livingAid": rows(&[ended])}),
+            "continue_plan",
+            vec!["HARDSHIP_PLAN_EXISTS"],
+        ),
+        (
+            json!({"plan": rows(&[plan.clone(), plan])}),
+            "merge_plans",
+            vec!["HARDSHIP_SEVERAL_PLANS"],
+        ),
+        (
+            json!({"insurance": none(), "dwellings": rows(&[json!({"plannedUse": "DWELLING_UNIT"}), json!({"plannedUse": "DWELLING_OTHER"})])}),
+            "new_plan",
+            vec![
+                "HARDSHIP_NEW_PLAN",
+                "HARDSHIP_SEVERAL_DWELLINGS",
+                "HARDSHIP_NOT_INSURED",
+            ],
+        ),
+    ] {
+        let mut facts = household();
+        for (name, fact) in changes.as_object().unwrap() {
+            facts[name] = fact.clone();
+        }
+        let reasons = reasons.into_iter().map(str::to_owned).collect();
+        assert_eq!(
+            proposed("hardship-aid", &facts),
+            (kind.to_owned(), reasons),
+            "{changes}"
+        );
+    }
+}
+
+#[test]
+fn civil_affairs_sees_the_unions_aid() {
+    let file = |until: Json| {
+        let fields = [json!({"tier": "RELATIVE", "livingAidUntil": until})];
+        json!({"file": rows(&fields), "livingAid": rows(&fields)})
+    };
+    for (facts, kind) in [
+        (json!({"file": none(), "livingAid": none()}), "clear"),
+        (file(json!(null)), "join_plan"),
+        (file(json!("2026-11-22")), "join_plan"),
+        (file(json!("2027-06-30")), "living_aid_blocked"),
+    ] {
+        assert_eq!(proposed("aid-check", &facts).0, kind, "{facts}");
+    }
+}
+
+#[test]
+fn arrears_are_helped_with_and_paid_ones_are_gone() {
+    let owed = |months: u32| {
+        rows(&[json!({"type": "PENSION", "status": "INSURED", "arrearsMonths": months})])
+    };
+    for (arrears, kind) in [
+        (owed(3), "help"),
+        (owed(0), "no_arrears"),
+        (none(), "no_arrears"),
+    ] {
+        assert_eq!(
+            proposed("retirement-help", &json!({"arrears": arrears})).0,
+            kind
+        );
+    }
+}
+
+/// No consent, or a source that is away, asks for consent or for time: never for a paper.
+#[test]
+fn what_is_missing_never_means_paper() {
+    for (item, facts) in [
+        ("retirement-help", &["arrears"][..]),
+        (
+            "hardship-aid",
+            &["allowance", "plan", "livingAid", "insurance", "dwellings"],
+        ),
+        ("aid-check", &["file", "livingAid"]),
+    ] {
+        for (state, wanted) in [
+            ("not_permitted", "consent_needed"),
+            ("source_unavailable", "accepted"),
+        ] {
+            let all: serde_json::Map<_, _> = facts
+                .iter()
+                .map(|name| ((*name).to_owned(), json!({"state": state})))
+                .collect();
+            let (kind, reasons) = proposed(item, &Json::Object(all));
+            assert_eq!(kind, wanted, "{item}");
+            let contract = contract();
+            for reason in reasons {
+                let text = contract.reasons.text(&reason, mz_contract::Lang::En);
+                assert!(text.contains("do not ask for paper"), "{reason}: {text}");
+            }
+        }
+        // Silence is not absence.
+        assert_eq!(proposed(item, &json!({})).0, "accepted", "{item}");
+    }
+}

@@ -257,19 +257,51 @@ impl Step {
         Ok(())
     }
 
-    /// A slot carried the order out.
+    /// A slot carried the order out in one topic: the section's own, which has the sequence, or that
+    /// of an answer.
     pub async fn executed(
         &mut self,
         order: OrderId,
+        topic: &str,
         at_ms: i64,
-        sequence: u64,
+        sequence: Option<u64>,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE orders SET executed_ms = $2, sequence = $3 WHERE id = $1 AND executed_ms IS NULL",
+            "INSERT INTO order_topic (order_id, topic, executed_ms) VALUES ($1, $2, $3)
+             ON CONFLICT (order_id, topic) DO UPDATE
+                SET executed_ms = coalesce(order_topic.executed_ms, excluded.executed_ms)",
         )
         .bind(order.0.as_slice())
+        .bind(topic)
         .bind(at_ms)
-        .bind(big(sequence))
+        .execute(&mut *self.tx)
+        .await?;
+        if let Some(sequence) = sequence {
+            sqlx::query(
+                "UPDATE orders SET executed_ms = $2, sequence = $3
+                  WHERE id = $1 AND executed_ms IS NULL",
+            )
+            .bind(order.0.as_slice())
+            .bind(at_ms)
+            .bind(big(sequence))
+            .execute(&mut *self.tx)
+            .await?;
+        }
+        self.settle_order(order).await
+    }
+
+    /// An order is settled when every topic in which it was carried out has its receipt.
+    async fn settle_order(&mut self, order: OrderId) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE orders SET
+                receipt_ms = (SELECT CASE WHEN bool_and(receipt_ms IS NOT NULL)
+                                     THEN max(receipt_ms) END
+                                FROM order_topic WHERE order_id = $1),
+                action = (SELECT action FROM order_topic WHERE order_id = $1
+                           ORDER BY topic LIKE '%.answer.%', topic LIMIT 1)
+              WHERE id = $1 AND executed_ms IS NOT NULL",
+        )
+        .bind(order.0.as_slice())
         .execute(&mut *self.tx)
         .await?;
         Ok(())
@@ -294,24 +326,9 @@ impl Step {
         Ok(())
     }
 
-    /// A consumer's receipt, its signature checked. A later one replaces a provisional one (frozen,
-    /// marked); false when it belongs to no order of that agreement.
+    /// A consumer's receipt for one topic, its signature checked. A later one replaces a provisional
+    /// one (frozen, marked); false when it belongs to no order of that agreement.
     pub async fn receipt(&mut self, receipt: &Receipt) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "UPDATE orders SET receipt_ms = $3, action = $4, receipt = $5
-              WHERE id = $1 AND agreement = $2
-                AND (action IS NULL OR action IN ('frozen', 'marked') OR receipt_ms = $3)",
-        )
-        .bind(receipt.order.0.as_slice())
-        .bind(&receipt.agreement)
-        .bind(receipt.at_ms)
-        .bind(receipt.action.name())
-        .bind(receipt.encode())
-        .execute(&mut *self.tx)
-        .await?;
-        if done.rows_affected() == 1 {
-            return Ok(true);
-        }
         let known: bool = sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM orders WHERE id = $1 AND agreement = $2)",
         )
@@ -319,7 +336,27 @@ impl Step {
         .bind(&receipt.agreement)
         .fetch_one(&mut *self.tx)
         .await?;
-        Ok(known)
+        let prefix = format!("to.{}.", receipt.agreement.replacen('/', ".", 1));
+        if !known || !receipt.topic.starts_with(&prefix) {
+            return Ok(false);
+        }
+        sqlx::query(
+            "INSERT INTO order_topic AS held (order_id, topic, receipt_ms, action, receipt)
+             VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (order_id, topic) DO UPDATE SET
+                receipt_ms = excluded.receipt_ms, action = excluded.action,
+                receipt = excluded.receipt
+              WHERE held.action IS NULL OR held.action IN ('frozen', 'marked')",
+        )
+        .bind(receipt.order.0.as_slice())
+        .bind(&receipt.topic)
+        .bind(receipt.at_ms)
+        .bind(receipt.action.name())
+        .bind(receipt.encode())
+        .execute(&mut *self.tx)
+        .await?;
+        self.settle_order(receipt.order).await?;
+        Ok(true)
     }
 
     /// Orders that nobody answered for a long time; their clock starts again.

@@ -10,13 +10,13 @@ use mz_vault::Handle;
 use mz_vault::bundle::BundleRequest;
 
 use super::guard::guarded;
-use super::problem::{problem, refused};
+use super::problem::{refused, unread};
 use crate::limits::MAX_BODY_BYTES;
 use crate::principal::Principal;
 use crate::roles;
 
 pub fn router(handle: Handle) -> Router {
-    let route = guarded(&roles::BUNDLES, handle.contract(), post(bundle));
+    let route = guarded(&roles::BUNDLES, &handle.contract(), post(bundle));
     Router::new()
         .route(roles::BUNDLES.path, route)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -28,7 +28,8 @@ async fn bundle(
     Extension(principal): Extension<Principal>,
     body: Result<Json<BundleRequest>, JsonRejection>,
 ) -> Response {
-    let reasons = &handle.contract().reasons;
+    let contract = handle.contract();
+    let reasons = &contract.reasons;
     let request = match body {
         Ok(Json(request)) => request,
         Err(rejection) => return unreadable(reasons, &rejection),
@@ -63,5 +64,5 @@ pub(super) fn unreadable(reasons: &mz_contract::Reasons, rejection: &JsonRejecti
         StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNSUPPORTED_MEDIA_TYPE => status,
         _ => StatusCode::BAD_REQUEST,
     };
-    problem(reasons, status, code)
+    unread(reasons, status, code)
 }

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::bundles::unreadable;
 use super::guard::guarded;
-use super::problem::{Problem, problem, respond};
+use super::problem::{Problem, respond, unread};
 use crate::limits::{MAX_ACTIVATE_BODY_BYTES, MAX_ACTIVATIONS, MAX_BODY_BYTES};
 use crate::principal::Principal;
 use crate::roles::{self, Route};
@@ -83,7 +83,7 @@ pub fn router(handle: Handle, contract: &Arc<Contract>) -> Router {
         async move {
             match room.try_acquire() {
                 Ok(_permit) => next.run(request).await,
-                Err(_) => problem(
+                Err(_) => unread(
                     &contract.reasons,
                     StatusCode::SERVICE_UNAVAILABLE,
                     "HTTP_BUSY",

@@ -9,7 +9,7 @@ use axum::middleware::{Next, from_fn};
 use axum::routing::MethodRouter;
 use mz_contract::Contract;
 
-use super::problem::problem;
+use super::problem::unread;
 use crate::principal::Principal;
 use crate::roles::Route;
 
@@ -30,7 +30,7 @@ pub fn guarded<S: Clone + Send + Sync + 'static>(
                 let (caller, path) = (principal.name(), route.path);
                 tracing::info!(principal = caller, path, "role refused");
                 let reasons = &contract.reasons;
-                problem(reasons, StatusCode::FORBIDDEN, "HTTP_ROLE_FORBIDDEN")
+                unread(reasons, StatusCode::FORBIDDEN, "HTTP_ROLE_FORBIDDEN")
             }
         },
     ))

@@ -42,6 +42,14 @@ pub fn problem(reasons: &Reasons, status: StatusCode, code: &str) -> Response {
     respond(status, Problem::of(reasons, code))
 }
 
+/// A refusal of a request whose body was not read to its end: the connection can't carry another.
+pub fn unread(reasons: &Reasons, status: StatusCode, code: &str) -> Response {
+    let mut response = problem(reasons, status, code);
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
+}
+
 /// A problem as a response: never stored, and with a time to ask again when that may help.
 pub fn respond(status: StatusCode, problem: Problem) -> Response {
     let mut response = (status, axum::Json(problem)).into_response();

@@ -30,7 +30,7 @@ struct Auditing {
 }
 
 pub fn router(handle: Handle, bus: BusOptions) -> Router {
-    let route = guarded(&roles::WHO_READ, handle.contract(), post(who_read));
+    let route = guarded(&roles::WHO_READ, &handle.contract(), post(who_read));
     let state = Auditing {
         handle,
         bus: Arc::new(bus),
@@ -47,7 +47,7 @@ async fn who_read(
     Extension(principal): Extension<Principal>,
     body: Result<Json<WhoReadRequest>, JsonRejection>,
 ) -> Response {
-    let contract = Arc::clone(auditing.handle.contract());
+    let contract = auditing.handle.contract();
     let reasons = &contract.reasons;
     let request = match body {
         Ok(Json(request)) => request,

@@ -43,7 +43,7 @@ fn base(running: &Running) -> String {
     format!("https://localhost:{}", running.address().port())
 }
 
-fn client(bus: &TestBus, running: &Running, principal: &str) -> Client {
+pub fn client(bus: &TestBus, running: &Running, principal: &str) -> Client {
     Client::new(&base(running), &bus.tls(principal)).unwrap()
 }
 
@@ -57,13 +57,13 @@ fn request(id: &IdNumber) -> BundleRequest {
 }
 
 /// A client below ours: any method, any body.
-struct Raw {
+pub struct Raw {
     agent: Agent,
     base: String,
 }
 
 impl Raw {
-    fn new(running: &Running, tls: &TlsFiles, present: Option<&TlsFiles>) -> Self {
+    pub fn new(running: &Running, tls: &TlsFiles, present: Option<&TlsFiles>) -> Self {
         let pem = |path: &std::path::Path| std::fs::read(path).unwrap();
         let roots = [Certificate::from_pem(&pem(&tls.ca)).unwrap()];
         let cert = present.map(|files| {
@@ -86,7 +86,7 @@ impl Raw {
         }
     }
 
-    fn get(&self, path: &str) -> (u16, Value) {
+    pub fn get(&self, path: &str) -> (u16, Value) {
         let mut response = self
             .agent
             .get(format!("{}{path}", self.base))
@@ -99,7 +99,7 @@ impl Raw {
         )
     }
 
-    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let mut response = self
             .agent
             .post(format!("{}{path}", self.base))
@@ -113,7 +113,7 @@ impl Raw {
     }
 }
 
-fn refusal(result: Result<impl Sized, ClientError>) -> (u16, String) {
+pub fn refusal(result: Result<impl Sized, ClientError>) -> (u16, String) {
     match result {
         Err(ClientError::Refused { status, problem }) => {
             assert!(!problem.zh.is_empty() && !problem.en.is_empty());

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "test code")]
 
 mod codes;
+mod consent;
 mod http;
 mod roles;
 mod sheet;

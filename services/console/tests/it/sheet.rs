@@ -46,6 +46,7 @@ fn absent(need: Text, department: Text, state: FactState, why: ReasonEntry) -> F
         reason: Some(why),
         complete_to: Some("2026-03-02T01:00:00.000Z".to_owned()),
         since: None,
+        as_of: None,
         record: None,
     }
 }
@@ -59,6 +60,7 @@ fn present(
     FactEntry {
         state: FactState::Present,
         reason: None,
+        as_of: None,
         record: Some(RecordEntry {
             fields,
             titles,

@@ -332,3 +332,59 @@ fn more_grants_than_backfills_wait_their_turn_but_a_closing_never_does() {
     gateway.end();
     world.check_books();
 }
+
+#[test]
+fn a_grant_of_one_dataset_fetches_and_delivers_that_alone() {
+    let world = World::new(1);
+    let me = world.people(0, 1).remove(0);
+    let mut hrss = Stream::new(&world, INSURANCE);
+    let mut estate = Stream::new(&world, RIGHT);
+    let gateway = world.start();
+    hrss.publish(&world, &[insurance(&me, "PENSION", 1)]);
+    estate.publish(&world, &[right(&me, "C-1")]);
+    gateway.processed(2);
+    let mut vault = Vault::default();
+    world.grant(&me, 1, |grant| grant.datasets = vec![INSURANCE.to_owned()]);
+    wait_for("the insurance of before", || {
+        vault.serve(&world);
+        world.read(TO_INSURANCE).len() == 1
+    });
+    let (_, fetch) = Vault::fetches(&world).remove(0);
+    assert_eq!(fetch.datasets, [INSURANCE]);
+    assert_eq!(fetch.fences.len(), 1);
+    hrss.publish(&world, &[insurance(&me, "MEDICAL", 1)]);
+    estate.publish(&world, &[right(&me, "C-2")]);
+    gateway.processed(4);
+    assert_eq!(world.read(TO_INSURANCE).len(), 2);
+    assert_eq!(world.read(TO_RIGHT).len(), 0);
+
+    // More of it: what was published of the other dataset is due now.
+    world.grant(&me, 1, |grant| grant.counter = 2);
+    wait_for("both homes", || {
+        vault.serve(&world);
+        world.read(TO_RIGHT).len() == 2
+    });
+    gateway.end();
+    assert_eq!(world.of_kind(AuditKind::Denied).len(), 0);
+    world.check_books();
+}
+
+#[test]
+fn an_extension_after_the_expiry_brings_what_came_between() {
+    let world = World::new(1);
+    let me = world.people(0, 1).remove(0);
+    let mut hrss = Stream::new(&world, INSURANCE);
+    world.grant(&me, 1, |grant| grant.expires_ms = 1_000_000);
+    let gateway = world.start();
+    hrss.publish(&world, &[insurance(&me, "PENSION", 1)]);
+    gateway.processed(1);
+    assert_eq!(world.of_kind(AuditKind::Denied)[0].rule, "GRANT_EXPIRED");
+    let mut vault = Vault::default();
+    world.grant(&me, 1, |grant| grant.counter = 2);
+    wait_for("what came between", || {
+        vault.serve(&world);
+        world.read(TO_INSURANCE).len() == 1
+    });
+    gateway.end();
+    world.check_books();
+}

@@ -10,7 +10,7 @@ use mz_bus::plan::PlanOptions;
 use mz_bus::{Admin, Isolation, TxProducer, tuning};
 use mz_gateway::{Error, Options, Ownership, Service, Stats, run_slot};
 use mz_journal::topics::SlotKind;
-use mz_journal::{AuditKind, topics};
+use mz_journal::{AuditKind, Record as _, State, topics};
 
 use crate::actors::*;
 use crate::facts::*;
@@ -21,6 +21,81 @@ fn usurp(world: &World, slot: u32) {
     let id = SlotKind::Gateway.transactional_id(slot);
     let mut producer = TxProducer::open(&world.gateway, &id, tuning::TRANSACTION_TIMEOUT).unwrap();
     producer.init().unwrap();
+}
+
+/// The same, as consent does it: with a note of the fencing. `owner`: somebody takes the slot after that.
+pub fn shut_out(world: &World, slot: u32, owner: bool) {
+    let id = SlotKind::Gateway.transactional_id(slot);
+    let mut producer = TxProducer::open(&world.admin, &id, tuning::TRANSACTION_TIMEOUT).unwrap();
+    producer.init().unwrap();
+    producer.begin().unwrap();
+    for lane in 0..LANES {
+        let note = State {
+            lane,
+            ..State::default()
+        };
+        let mut keys = vec![topics::fence_key(SlotKind::Gateway, lane)];
+        if owner {
+            keys.push(topics::state_key(SlotKind::Gateway, lane));
+        }
+        for key in keys {
+            let value = note.encode();
+            let partition = i32::from(lane);
+            producer
+                .send(topics::STATE, partition, &key, Some(&value), &[])
+                .unwrap();
+        }
+    }
+    producer.commit().unwrap();
+}
+
+#[test]
+fn an_owner_that_consent_shut_out_takes_its_slot_again() {
+    let world = World::new(1);
+    let person = world.people(0, 1).remove(0);
+    world.grant(&person, 1, |_| {});
+    let mut hrss = Stream::new(&world, INSURANCE);
+    let options = Options {
+        ownership: Ownership::Fixed(vec![0]),
+        ..world.options()
+    };
+    let service = Service::new(options).unwrap();
+    let handle = service.handle();
+    let thread = thread::spawn(move || service.run());
+    wait_for("the slot runs", || handle.running() == [0]);
+    for round in 0..3_u64 {
+        hrss.publish(&world, &[insurance(&person, "PENSION", 1)]);
+        wait_for("an event", || handle.counts().events == 2 * round + 1);
+        shut_out(&world, 0, false);
+        // Its next write fails; it comes back and decides what it could not commit.
+        hrss.publish(&world, &[insurance(&person, "PENSION", 2)]);
+        wait_for("the next event", || handle.counts().events == 2 * round + 2);
+        assert!(!thread.is_finished());
+    }
+    handle.stop();
+    thread.join().unwrap().unwrap();
+    assert_eq!(world.read(TO_INSURANCE).len(), 6);
+    world.check_books();
+}
+
+#[test]
+fn a_note_of_before_or_another_owner_brings_nobody_back() {
+    let world = World::new(1);
+    let person = world.people(0, 1).remove(0);
+    let mut hrss = Stream::new(&world, INSURANCE);
+    shut_out(&world, 0, false);
+    for owner in [false, true] {
+        let gateway = world.start();
+        if owner {
+            shut_out(&world, 0, true);
+        } else {
+            usurp(&world, 0);
+        }
+        hrss.publish(&world, &[insurance(&person, "PENSION", 1)]);
+        wait_for("it gives up", || gateway.ended());
+        let outcome = gateway.stop().remove(0);
+        assert!(matches!(outcome, Err(Error::Fenced { slot: 0 })));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,15 +12,17 @@ use mz_bus::{BusOptions, Isolation, Position, Reader, TlsFiles, TxProducer, tuni
 use mz_contract::{Contract, IdNumber, Mode};
 use mz_gateway::{Keys, Options, Pace};
 use mz_journal::{
-    Audit, AuditKind, AuditWriter, Chain, DELIVERY_HEADER, DeliveryHeader, Grant, GrantId,
-    GrantKind, GrantStatus, Quarantine, Record as _, State, SubjectTag, topics,
+    Audit, AuditKind, AuditWriter, Chain, ContractFile, ContractVersion, DELIVERY_HEADER,
+    DeliveryHeader, Grant, GrantId, GrantKind, GrantStatus, InForce, Order, Quarantine,
+    Record as _, RecordTag, State, SubjectTag, WITHDRAWAL_HEADER, topics,
 };
 use mz_keys::public::KeyUse;
-use mz_keys::{KeysDir, PlacementKey, SubjectKey};
-use mz_seal::Signer;
+use mz_keys::{AuditKey, KeysDir, PlacementKey, SubjectKey};
+use mz_seal::{Signer, encode};
 use mz_stack::testing;
 
 use crate::actors::Gateway;
+use crate::facts::Fact;
 
 pub const WAIT: Duration = Duration::from_secs(30);
 pub const LANES: u16 = 2;
@@ -47,6 +49,9 @@ pub struct World {
     pub slots: u32,
     pub placement: PlacementKey,
     subject: SubjectKey,
+    audit_key: AuditKey,
+    /// Every contract that was ever in force here.
+    digests: Mutex<Vec<[u8; 32]>>,
 }
 
 /// A record as a test looks at it.
@@ -141,6 +146,8 @@ impl World {
             keys: Arc::new(Keys::load(&keys_dir, &root).unwrap()),
             placement: PlacementKey::load(&keys_dir.placement_key()).unwrap(),
             subject: SubjectKey::load(&keys_dir.subject_key()).unwrap(),
+            audit_key: AuditKey::load(&keys_dir.audit_key()).unwrap(),
+            digests: Mutex::new(vec![contract.digest]),
             contract: Arc::new(contract),
             keys_dir,
             admin,
@@ -230,7 +237,7 @@ impl World {
             let entry = chain
                 .check(&seen.key, seen.value.as_ref().unwrap())
                 .unwrap();
-            assert_eq!(entry.contract, self.contract.digest);
+            assert!(self.digests.lock().unwrap().contains(&entry.contract));
             entries.push(entry.into_owned());
         }
         entries
@@ -259,6 +266,7 @@ impl World {
     pub fn grants(&self) -> Vec<Grant> {
         self.read(topics::GRANTS)
             .iter()
+            .filter(|seen| seen.key != topics::IN_FORCE_KEY)
             .map(|seen| Grant::decode(seen.value.as_ref().unwrap()).unwrap())
             .collect()
     }
@@ -290,6 +298,85 @@ impl World {
             Some(&grant.encode()),
             &[],
         );
+        writer.commit();
+    }
+
+    /// The bus's tag of a record, by the text that its record fields make.
+    pub fn record(&self, dataset: &str, record: &str) -> RecordTag {
+        self.audit_key.record_tag(dataset, record)
+    }
+
+    /// The tag of the record that a fact states.
+    pub fn record_of(&self, fact: &Fact) -> RecordTag {
+        let dataset = self.contract.dataset(fact.dataset).unwrap();
+        let value = encode(&dataset.layout, &fact.values).unwrap();
+        let mut spans = Vec::new();
+        dataset.layout.spans(&value, &mut spans).unwrap();
+        self.record(fact.dataset, &dataset.record_of(&value, &spans).unwrap())
+    }
+
+    /// A changed copy of the contract, signed again by its providers.
+    pub fn changed(&self, change: impl FnOnce(&Path)) -> Contract {
+        let dir = tempfile::tempdir().unwrap();
+        copy(&self.contract.root, dir.path());
+        change(dir.path());
+        for department in departments(dir.path()) {
+            mz_keys::approvals::sign_approvals(dir.path(), &department, &self.keys_dir).unwrap();
+        }
+        let files = Contract::files(dir.path()).unwrap();
+        let contract = Contract::load(dir.path(), Mode::Signed).unwrap();
+        let mut writer = Writer::open(self, "test-contract");
+        let version = ContractVersion {
+            version: 0,
+            digest: contract.digest,
+            paths: files.keys().cloned().collect(),
+            at_ms: 1,
+        };
+        let list = Some(version.encode());
+        writer.send(topics::CONTRACT, 0, &contract.digest, list.as_deref(), &[]);
+        for (path, text) in files {
+            let file = ContractFile {
+                digest: contract.digest,
+                path,
+                bytes: text.into_bytes(),
+            };
+            let value = file.encode();
+            writer.send(topics::CONTRACT, 0, &file.key(), Some(&value), &[]);
+        }
+        writer.commit();
+        self.digests.lock().unwrap().push(contract.digest);
+        contract
+    }
+
+    /// Puts a contract in force in every lane, as consent does.
+    pub fn put_in_force(&self, version: u64, digest: [u8; 32]) {
+        let mut writer = Writer::open(self, "test-grants");
+        let in_force = InForce {
+            version,
+            digest,
+            at_ms: 1,
+        };
+        for lane in 0..LANES {
+            let value = in_force.encode();
+            writer.send(
+                topics::GRANTS,
+                lane,
+                &topics::IN_FORCE_KEY,
+                Some(&value),
+                &[],
+            );
+        }
+        writer.commit();
+    }
+
+    /// Gives orders about one person.
+    pub fn order(&self, person: &str, orders: &[Order]) {
+        let mut writer = Writer::open(self, "test-orders");
+        for order in orders {
+            let value = order.encode();
+            let lane = self.lane(person);
+            writer.send(topics::ORDERS, lane, &order.subject.0, Some(&value), &[]);
+        }
         writer.commit();
     }
 
@@ -348,9 +435,15 @@ impl World {
                             (entry.lane, entry.number) == (header.audit_lane, header.audit_number)
                         });
                         let entry = entry.expect("a delivery names its audit entry");
-                        assert_eq!(entry.kind, AuditKind::Delivered);
                         assert_eq!(entry.output_sequence, header.sequence);
                         assert_eq!(entry.dataset, label);
+                        // What consent withdraws is no event that matched.
+                        if seen.header(WITHDRAWAL_HEADER).is_some() {
+                            assert_eq!(entry.kind, AuditKind::Withdrawn);
+                            assert!(seen.value.is_none() && entry.order.is_some());
+                            continue;
+                        }
+                        assert_eq!(entry.kind, AuditKind::Delivered);
                         let of = (agreement.id.clone(), label.clone());
                         *written.entry(of).or_default() += 1;
                     }

@@ -35,7 +35,12 @@ pub fn run(dir: &Path, args: &ApplyArgs) -> Outcome {
     }
 
     let failed = |error: plan::PlanError| coded(exit::FAILED, error.code(), &error);
-    let planned = plan::plan(&bus, &contract, &options).map_err(failed)?;
+    let mut planned = plan::plan(&bus, &contract, &options).map_err(failed)?;
+    if args.contract.is_some() {
+        // Until it is in force, the services still work under the one before and need its rights.
+        let taken_away = |change: &plan::Change| matches!(change, plan::Change::DeleteAcl(_));
+        planned.changes.retain(|change| !taken_away(change));
+    }
     let url = instance.database_url()?;
     let database = mz_vault::store::Database::new(&url, mz_vault::store::SCHEMA)
         .map_err(|error| Failure::chain(exit::FAILED, &error))?;

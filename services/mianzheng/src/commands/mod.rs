@@ -5,6 +5,7 @@ mod apply;
 mod bench;
 pub mod connect;
 mod contract;
+mod dry_run;
 mod evidence;
 mod grants;
 mod install;
@@ -23,6 +24,7 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Synth(args) => install::synth(dir, args),
         Command::Lint(args) => contract::lint(dir, args),
         Command::Contract(command) => contract::run(dir, command),
+        Command::DryRun(args) => dry_run::run(dir, args),
         Command::Apply(args) => apply::run(dir, args),
         Command::Connect(args) => connect::run(dir, args),
         // Answered before a log or a language is chosen.

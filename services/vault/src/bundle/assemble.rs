@@ -6,13 +6,13 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use mz_contract::{
-    Agreement, Cardinality, Contract, Dataset, DatasetIx, FactNeed, IdNumber, Moment, Reasons,
-    ScopeKind, Section, ServiceItem,
+    Agreement, BasisKind, Cardinality, Contract, Dataset, DatasetIx, FactNeed, IdNumber, Moment,
+    Reasons, ScopeKind, Section, ServiceItem,
 };
 use mz_journal::{
     Audit, AuditCause, AuditKind, AuditWriter, GrantId, RecordTag, SubjectTag, field_bitmap,
 };
-use mz_policy::{Asks, Decision, GrantsIndex, Now, decide};
+use mz_policy::{Asks, Decision, GrantsIndex, Now, Rule, Standing, decide};
 use mz_seal::timestamp_text;
 use rustc_hash::FxHashMap;
 use serde_json::{Map, Value as Json, json};
@@ -27,6 +27,9 @@ use crate::freshness::Completeness;
 use crate::keys::VaultKeys;
 use crate::slot::ingest::Ingest;
 use crate::store::FactRow;
+
+/// The one code that comes with a time.
+pub const SUPERSEDED: &str = "BUNDLE_FACT_SUPERSEDED";
 
 /// How far the vault could vouch for one dataset when the bundle was made.
 #[derive(Clone, Copy, Debug)]
@@ -73,11 +76,25 @@ struct Shown {
     event: [u8; 32],
 }
 
+/// What a stored record is to a need.
+enum Found {
+    Shown(Box<Shown>),
+    /// Its newest version lies outside the agreement's rows. `since`: when that version was stated, if
+    /// an earlier one may have been shown.
+    Outside {
+        since: Option<String>,
+    },
+}
+
 /// What is known of one need.
 struct Answer {
     state: FactState,
     code: &'static str,
+    /// The grant under which it was looked up, or that bars it.
+    grant: Option<GrantId>,
     shown: Vec<Shown>,
+    /// When the version was stated that took the record out of the agreement's rows.
+    as_of: Option<String>,
 }
 
 impl Assembler<'_> {
@@ -161,25 +178,43 @@ impl Assembler<'_> {
         pseudonym: &mut Option<String>,
     ) -> Answer {
         let section = &agreement.sections[need.section];
-        if section.scope == ScopeKind::Case && question.grant.is_none() {
-            let code = "BUNDLE_FACT_NOT_PERMITTED";
-            return Answer {
-                state: FactState::NotPermitted,
-                code,
-                shown: Vec::new(),
-            };
+        let now = Now::at_ms(question.now_ms);
+        let mut answer = Answer {
+            state: FactState::NotPermitted,
+            code: "BUNDLE_FACT_NOT_PERMITTED",
+            grant: question.grant,
+            shown: Vec::new(),
+            as_of: None,
+        };
+        if section.scope == ScopeKind::Case {
+            match self.standing(section, question.subject, now) {
+                Standing::InForce(grant) => answer.grant = Some(grant),
+                Standing::Barred(grant, bar) => {
+                    answer.code = Rule::from(bar).code();
+                    answer.grant = Some(grant);
+                    return answer;
+                }
+                Standing::Nothing => {
+                    answer.code = match (question.grant, agreement.basis.kind) {
+                        (Some(_), _) => "BUNDLE_FACT_NOT_COVERED",
+                        (None, BasisKind::Consent) => "BUNDLE_FACT_NOT_CONSENTED",
+                        (None, _) => "BUNDLE_FACT_NOT_PERMITTED",
+                    };
+                    return answer;
+                }
+            }
         }
         let dataset = &self.contract.datasets[need.dataset_ix];
-        let now = Now::at_ms(question.now_ms);
         let mut trouble = None;
         let mut shown = Vec::new();
+        let mut outside = None;
         for row in rows
             .iter()
             .filter(|row| row.dataset == dataset.schema_id && !row.withdrawn)
         {
             match self.show(agreement, section, dataset, row, now, pseudonym) {
-                Ok(Some(record)) => shown.push(record),
-                Ok(None) => {}
+                Ok(Found::Shown(record)) => shown.push(*record),
+                Ok(Found::Outside { since }) => outside = outside.max(since),
                 Err(code) => {
                     let (lane, offset) = (row.lane, row.source_offset);
                     tracing::error!(
@@ -200,11 +235,10 @@ impl Assembler<'_> {
             fitting.truncate(1);
         }
         if !fitting.is_empty() {
-            return Answer {
-                state: FactState::Present,
-                code: "BUNDLE_FACT_PRESENT",
-                shown: fitting,
-            };
+            answer.state = FactState::Present;
+            answer.code = "BUNDLE_FACT_PRESENT";
+            answer.shown = fitting;
+            return answer;
         }
         let stale = source
             .completeness
@@ -213,19 +247,26 @@ impl Assembler<'_> {
             Some(_) => (FactState::SourceUnavailable, "BUNDLE_FACT_UNUSABLE"),
             None if stale => (FactState::SourceUnavailable, "BUNDLE_SOURCE_UNAVAILABLE"),
             None if !source.caught_up => (FactState::SourceUnavailable, "BUNDLE_VAULT_BEHIND"),
+            None if outside.is_some() => (FactState::None, SUPERSEDED),
             None if source.completeness.rejected > 0 => {
                 (FactState::None, "BUNDLE_FACT_NONE_UNCERTAIN")
             }
             None => (FactState::None, "BUNDLE_FACT_NONE"),
         };
-        Answer {
-            state,
-            code,
-            shown: Vec::new(),
-        }
+        answer.state = state;
+        answer.code = code;
+        answer.as_of = outside.filter(|_| code == SUPERSEDED);
+        answer
     }
 
-    /// One stored fact as the agreement shows it; `None` when it lies outside the agreement's rows.
+    /// What the person's grants say to one section.
+    fn standing(&self, section: &Section, subject: SubjectTag, now: Now) -> Standing {
+        self.asks.section(section).map_or(Standing::Nothing, |ask| {
+            self.grants.standing(subject, ask, now.ms)
+        })
+    }
+
+    /// One stored fact as the agreement shows it.
     /// Only a permit of the policy, the same that deliveries need, can be projected.
     fn show(
         &mut self,
@@ -235,7 +276,7 @@ impl Assembler<'_> {
         row: &FactRow,
         now: Now,
         pseudonym: &mut Option<String>,
-    ) -> Result<Option<Shown>, &'static str> {
+    ) -> Result<Found, &'static str> {
         // What lies in the database is believed no more than what came over the wire.
         let event = self
             .ingest
@@ -259,7 +300,13 @@ impl Assembler<'_> {
             now,
         ) {
             Decision::Permit(permit) => permit,
-            Decision::OutOfScope(_) => return Ok(None),
+            // Somebody has asked: it is the row filter that leaves it out.
+            Decision::OutOfScope(_) => {
+                let later = event.meta.epoch > 1 || event.meta.counter > 1;
+                let since = later.then(|| event.meta.ce_time_text());
+                self.ingest.recycle(event);
+                return Ok(Found::Outside { since });
+            }
             Decision::Denied(denial) => return Err(denial.rule.code()),
         };
         if pseudonym.is_none() {
@@ -302,7 +349,7 @@ impl Assembler<'_> {
             event: event.event_digest,
         };
         self.ingest.recycle(event);
-        Ok(Some(row))
+        Ok(Found::Shown(Box::new(row)))
     }
 
     /// One record per fact shown; one for a need that was answered otherwise: that there is
@@ -326,6 +373,7 @@ impl Assembler<'_> {
             audit.purpose = Cow::Owned(agreement.purpose.clone());
             audit.dataset = Cow::Owned(self.contract.datasets[need.dataset_ix].id.clone());
             audit.rule = Cow::Borrowed(answer.code);
+            audit.grant = answer.grant;
             if kind == AuditKind::Denied {
                 audit.counts.denied = 1;
             }
@@ -371,6 +419,7 @@ impl Assembler<'_> {
                 .then(|| reason(&self.contract.reasons, answer.code)),
             complete_to: complete_to.clone().filter(|_| permitted),
             since: complete_to.filter(|_| permitted && (stale || !source.caught_up)),
+            as_of: answer.as_of.clone(),
             record: None,
         };
         if answer.shown.is_empty() {

@@ -108,6 +108,10 @@ pub struct FactEntry {
     pub complete_to: Option<String>,
     /// `source_unavailable`, or a present fact whose source has since fallen behind: since when.
     pub since: Option<String>,
+    /// With `BUNDLE_FACT_SUPERSEDED` only: when the register stated the version that took the record
+    /// out of what the agreement shows, RFC 3339. The version itself is withheld.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<String>,
     /// Present facts only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<RecordEntry>,

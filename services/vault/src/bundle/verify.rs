@@ -9,7 +9,7 @@ use mz_contract::{Contract, Dataset, KeyUse, Lang, Moment, Reasons, Section};
 use mz_seal::{ExpectDelivery, KeySource, VerifiedDelivery, Verifier, verify_signature};
 use serde_json::{Map, Value as Json, json};
 
-use super::assemble::outcome_entry;
+use super::assemble::{SUPERSEDED, outcome_entry};
 use super::fields;
 use super::model::{Bundle, FORMAT, FactEntry, FactState, RecordEntry};
 use super::sign::{digest_hex, hex, signed_bytes};
@@ -208,6 +208,11 @@ fn facts(
             format!("{place}.department"),
             "VERIFY_DEPARTMENT_DIFFERS",
         );
+        let superseded = fact.state == FactState::None
+            && fact.reason.as_ref().is_some_and(|r| r.code == SUPERSEDED);
+        if fact.as_of.is_some() != superseded {
+            checks.fail(format!("{place}.as_of"), "VERIFY_STATE_CONTRADICTS");
+        }
         match (&fact.record, fact.state) {
             (Some(record), FactState::Present) => {
                 let section = contract.agreement(&bundle.agreement).and_then(|agreement| {

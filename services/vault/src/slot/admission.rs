@@ -2,17 +2,15 @@
 //! waits for the sources; the first request about a person may open their case.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use mz_contract::{Agreement, DatasetIx, FactNeed, ScopeKind, ServiceItem};
+use mz_contract::{Agreement, BasisKind, Contract, DatasetIx, FactNeed, ScopeKind, ServiceItem};
 use mz_journal::{
     Audit, AuditCause, AuditKind, AuditWriter, Grant, GrantId, GrantKind, GrantStatus, SubjectTag,
 };
 use mz_policy::{Bar, Now, Rule, Standing};
 use rustc_hash::FxHashMap;
 use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
 use super::answers::{Answer, Answers, Awaited, Waiting, audit_id};
 use super::command::{AuditorAsk, BundleAsk, Command, Recorded};
@@ -23,7 +21,6 @@ use crate::bundle::assemble::{Question, request_audit};
 use crate::freshness::Completeness;
 use crate::limits::{CATCH_UP, MAX_PENDING};
 use crate::refusal::Refusal;
-use crate::shared::Shared;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 const CASE_OPENED: &str = "CASE_OPENED_ON_REQUEST";
@@ -39,6 +36,9 @@ impl Slot {
         answers: &mut Answers,
     ) -> Result<(), SlotError> {
         let mut heads = Heads::default();
+        while let Some(ask) = self.again.pop_front() {
+            self.admit_bundle(ask, &mut heads, outbox, answers)?;
+        }
         while self.waiting.len() < MAX_PENDING {
             match commands.try_recv() {
                 Ok(Command::Bundle(ask)) => self.admit_bundle(*ask, &mut heads, outbox, answers)?,
@@ -56,22 +56,23 @@ impl Slot {
         outbox: &mut Outbox,
         answers: &mut Answers,
     ) -> Result<(), SlotError> {
-        let shared = Arc::clone(&self.shared);
-        let (Some(item), true) = (
-            shared.contract.items.get(ask.item),
-            self.books.contains_key(&ask.lane),
-        ) else {
-            let _ = ask.reply.send(Err(Refusal::LaneElsewhere));
+        let contract = self.contract();
+        let Some(item) = contract.item(&ask.item) else {
+            // The contract changed on the way.
+            let _ = ask.reply.send(Err(Refusal::ItemUnknown));
             return Ok(());
         };
-        let bundle_id = Uuid::now_v7().to_string();
+        if !self.books.contains_key(&ask.lane) {
+            let _ = ask.reply.send(Err(Refusal::LaneElsewhere));
+            return Ok(());
+        }
         let now = Now::at_ms(now_ms());
         if let Err(refusal) = self.admissible(item, &ask, now) {
             self.refuse(item, ask, refusal, now.ms, outbox, answers);
             return Ok(());
         }
         if let Some(days) = self.must_open(item, ask.subject, now) {
-            self.open_case(item, &ask, &bundle_id, days, now.ms, outbox)?;
+            self.open_case(item, &ask, days, now.ms, outbox)?;
         }
         let mut awaited: Vec<Awaited> = Vec::new();
         for need in &item.facts {
@@ -89,7 +90,6 @@ impl Slot {
         self.waiting.push(Waiting {
             deadline: ask.received + CATCH_UP,
             ask,
-            bundle_id,
             awaited,
         });
         Ok(())
@@ -105,7 +105,7 @@ impl Slot {
         if let Some(known) = heads.get(&(dataset, lane)) {
             return Ok(*known);
         }
-        let source = &self.shared.contract.datasets[dataset];
+        let source = &self.in_force.contract.datasets[dataset];
         let said = self.shared.freshness.of(source);
         let (_, head) = self
             .heads
@@ -124,7 +124,10 @@ impl Slot {
         if ask.caller != item.consumer {
             return Err(Refusal::ConsumerForeign);
         }
-        let agreement = &self.shared.contract.agreements[item.agreement_ix];
+        let agreement = &self.in_force.contract.agreements[item.agreement_ix];
+        if agreement.ended() {
+            return Err(Refusal::Denied(Rule::AgreementTerminated));
+        }
         if agreement.suspended() {
             return Err(Refusal::Denied(Rule::AgreementSuspended));
         }
@@ -146,32 +149,41 @@ impl Slot {
             Standing::Nothing => {
                 let section = |need: &FactNeed| &agreement.sections[need.section];
                 let by_case = |need| section(need).scope == ScopeKind::Case;
-                if item.facts.iter().all(by_case) {
-                    Err(Refusal::CaseNone)
-                } else {
-                    Ok(())
+                match (item.facts.iter().all(by_case), agreement.basis.kind) {
+                    (false, _) => Ok(()),
+                    // What only the person can give, no request of a department opens.
+                    (true, BasisKind::Consent) => Err(Refusal::ConsentNone),
+                    (true, _) => Err(Refusal::CaseNone),
                 }
             }
         }
     }
 
+    /// What the person's grants say to the needs that ask for one. A grant that covers one of them is
+    /// in force; which of them it covers is decided need by need.
     pub(super) fn standing(&self, item: &ServiceItem, subject: SubjectTag, now: Now) -> Standing {
-        match self.asks.agreement(item.agreement_ix) {
-            Some(ask) => self.grants.standing(subject, ask, now.ms),
-            None => Standing::Nothing,
-        }
+        let agreement = &self.in_force.contract.agreements[item.agreement_ix];
+        let sections = item
+            .facts
+            .iter()
+            .map(|need| &agreement.sections[need.section]);
+        let asks = sections
+            .filter(|section| section.scope == ScopeKind::Case)
+            .filter_map(|section| self.asks.section(section));
+        asks.map(|ask| self.grants.standing(subject, ask, now.ms))
+            .fold(Standing::Nothing, better)
     }
 
     /// The days of the case that this request opens; `None` when one is open, or none is needed.
     fn must_open(&self, item: &ServiceItem, subject: SubjectTag, now: Now) -> Option<u32> {
-        let agreement = &self.shared.contract.agreements[item.agreement_ix];
+        let agreement = &self.in_force.contract.agreements[item.agreement_ix];
         let by_case = item
             .facts
             .iter()
             .any(|need| agreement.sections[need.section].scope == ScopeKind::Case);
         match self.standing(item, subject, now) {
             Standing::InForce(_) => None,
-            _ if !by_case => None,
+            _ if !by_case || !opens(agreement) => None,
             _ => agreement
                 .cases
                 .as_ref()
@@ -184,13 +196,13 @@ impl Slot {
         &mut self,
         item: &ServiceItem,
         ask: &BundleAsk,
-        bundle_id: &str,
         days: u32,
         now_ms: i64,
         outbox: &mut Outbox,
     ) -> Result<(), SlotError> {
-        let agreement = &self.shared.contract.agreements[item.agreement_ix];
-        let cause = format!("request:{bundle_id}");
+        let contract = self.contract();
+        let agreement = &contract.agreements[item.agreement_ix];
+        let cause = format!("request:{}", ask.bundle_id);
         let trigger = Sha256::digest(cause.as_bytes()).into();
         let grant = Grant {
             id: Grant::case_id(&trigger, &agreement.id, ask.subject),
@@ -214,7 +226,7 @@ impl Slot {
             now_ms,
             AuditKind::CaseOpened,
             Some(grant.id),
-            &self.shared,
+            &contract,
         );
         name_agreement(&mut audit, agreement, &agreement.consumer);
         audit.rule = Cow::Borrowed(CASE_OPENED);
@@ -231,14 +243,15 @@ impl Slot {
         outbox: &mut Outbox,
         answers: &mut Answers,
     ) {
-        let agreement = &self.shared.contract.agreements[item.agreement_ix];
+        let contract = self.contract();
+        let agreement = &contract.agreements[item.agreement_ix];
         let ours = self.asks.agreement(item.agreement_ix);
         let grant = self
             .grants
             .of(ask.subject)
             .find(|held| ours.is_some_and(|ask| held.answers(ask)));
         let grant = grant.map(|held| held.id);
-        let mut audit = audit_of(&ask, now_ms, AuditKind::Denied, grant, &self.shared);
+        let mut audit = audit_of(&ask, now_ms, AuditKind::Denied, grant, &contract);
         // Who asked, not who would have been allowed to.
         name_agreement(&mut audit, agreement, &ask.caller);
         audit.rule = Cow::Borrowed(refusal.code());
@@ -263,7 +276,7 @@ impl Slot {
             AuditKind::Lookup,
             AuditCause::Auditor,
         );
-        audit.contract = self.shared.contract.digest;
+        audit.contract = self.in_force.contract.digest;
         audit.subject = ask.subject;
         audit.consumer = Cow::Owned(ask.caller);
         audit.operator = Cow::Owned(ask.operator);
@@ -291,12 +304,26 @@ impl Slot {
     }
 }
 
-/// Whether the agreement lets a request open a case.
+/// Whether the agreement lets a request open a case. Never where the basis is consent, whatever the
+/// agreement says of cases.
 fn opens(agreement: &Agreement) -> bool {
-    agreement
+    let by_request = agreement
         .cases
         .as_ref()
-        .is_some_and(|cases| cases.on_request_days.is_some())
+        .is_some_and(|cases| cases.on_request_days.is_some());
+    by_request && agreement.basis.kind != BasisKind::Consent
+}
+
+/// What counts of two grants' say: one in force, or else the bar that could most easily change.
+fn better(a: Standing, b: Standing) -> Standing {
+    match (a, b) {
+        (Standing::InForce(_), _) | (_, Standing::Nothing) => a,
+        (_, Standing::InForce(_)) | (Standing::Nothing, _) => b,
+        (Standing::Barred(_, one), Standing::Barred(_, other)) => match one >= other {
+            true => a,
+            false => b,
+        },
+    }
 }
 
 fn audit_of(
@@ -304,7 +331,7 @@ fn audit_of(
     now_ms: i64,
     kind: AuditKind,
     grant: Option<GrantId>,
-    shared: &Shared,
+    contract: &Contract,
 ) -> Audit<'static> {
     let question = Question {
         bundle_id: String::new(),
@@ -316,7 +343,7 @@ fn audit_of(
         reason: &ask.reason,
         sources: FxHashMap::default(),
     };
-    request_audit(&shared.contract, &question, kind)
+    request_audit(contract, &question, kind)
 }
 
 fn name_agreement(audit: &mut Audit<'_>, agreement: &Agreement, consumer: &str) {

@@ -27,7 +27,6 @@ use crate::telemetry;
 /// An admitted request.
 pub(super) struct Waiting {
     pub ask: BundleAsk,
-    pub bundle_id: String,
     pub awaited: Vec<Awaited>,
     pub deadline: Instant,
 }
@@ -161,13 +160,15 @@ impl Slot {
         answers: &mut Answers,
     ) {
         let Waiting {
-            ask,
-            bundle_id,
-            awaited,
-            ..
+            mut ask, awaited, ..
         } = waiting;
         let shared = Arc::clone(&self.shared);
-        let item = &shared.contract.items[ask.item];
+        let contract = self.contract();
+        // Admitted under this contract: a change admits anew.
+        let Some(item) = contract.item(&ask.item) else {
+            let _ = ask.reply.send(Err(Refusal::ItemUnknown));
+            return;
+        };
         let now = Now::at_ms(now_ms());
         // Up to two seconds have passed: what has been revoked since is revoked.
         if let Err(refusal) = self.admissible(item, &ask, now) {
@@ -195,7 +196,7 @@ impl Slot {
             .map(|s| (s.dataset, self.source(s, ask.lane)))
             .collect();
         let question = Question {
-            bundle_id,
+            bundle_id: std::mem::take(&mut ask.bundle_id),
             now_ms: now.ms,
             lane: ask.lane,
             subject: ask.subject,
@@ -205,7 +206,7 @@ impl Slot {
             sources,
         };
         let mut assembler = Assembler {
-            contract: &shared.contract,
+            contract: &contract,
             keys: &shared.keys,
             ingest: &mut self.ingest,
             grants: &self.grants,
@@ -244,7 +245,7 @@ impl Slot {
 
     /// The stored facts of everyone in `ready`; `None` for a person with too many.
     fn rows_of(&mut self, ready: &[Waiting]) -> Result<RowsByPerson, SlotError> {
-        let contract = Arc::clone(&self.shared.contract);
+        let contract = self.contract();
         let mut people: FxHashMap<u16, (FxHashSet<SubjectTag>, FxHashSet<u32>)> =
             FxHashMap::default();
         for waiting in ready {

@@ -16,8 +16,10 @@ pub enum Command {
 
 /// A checked bundle request, on its way to the owner of the person's lane.
 pub struct BundleAsk {
-    /// Index of the item in the contract.
-    pub item: usize,
+    /// UUID, version 7.
+    pub bundle_id: String,
+    /// Id of the service item: the contract may change before it is answered.
+    pub item: String,
     pub lane: u16,
     pub subject: SubjectTag,
     /// The person was named by this case.

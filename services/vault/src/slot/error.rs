@@ -4,6 +4,7 @@ use mz_bus::{BusError, TxError};
 use mz_journal::Malformed;
 use mz_policy::GrantsFull;
 
+use super::contract::Unfit;
 use crate::store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,9 @@ pub enum SlotError {
         expected: u16,
         found: usize,
     },
+    /// A version is in force that this slot can't decide under: it decides nothing.
+    #[error("contract version {version} is in force and can't be used")]
+    Contract { version: u64, source: Unfit },
     #[error("grants")]
     Grants(#[from] GrantsFull),
     /// A record that only the bus's own services write can't be read: never guess.
@@ -35,6 +39,11 @@ pub enum SlotError {
 }
 
 impl SlotError {
+    /// Somebody took the slot's transactional id: another owner, or consent, which shuts out.
+    pub fn is_shut_out(&self) -> bool {
+        matches!(self, Self::Transaction(TxError::Fenced { .. }))
+    }
+
     /// Another owner took the slot: nothing of this one may be written any more.
     pub fn is_fenced(&self) -> bool {
         matches!(
@@ -47,7 +56,11 @@ impl SlotError {
     pub fn is_permanent(&self) -> bool {
         matches!(
             self,
-            Self::Grants(_) | Self::Journal { .. } | Self::Partitions { .. }
+            Self::Grants(_)
+                | Self::Journal { .. }
+                | Self::Partitions { .. }
+                | Self::Contract { .. }
+                | Self::Store(StoreError::MasterKey { .. })
         )
     }
 
@@ -56,8 +69,8 @@ impl SlotError {
         match self {
             Self::Bus(error) => error.code(),
             Self::Transaction(error) => error.code(),
-            Self::Store(StoreError::Superseded { .. }) => "VAULT_SUPERSEDED",
-            Self::Store(_) => "VAULT_STORE",
+            Self::Store(error) => error.code(),
+            Self::Contract { .. } => "VAULT_CONTRACT_UNFIT",
             Self::Partitions { .. } => "PARTITION_COUNT",
             Self::Grants(_) => "VAULT_GRANTS_FULL",
             Self::Journal { .. } => "JOURNAL_MALFORMED",

@@ -53,7 +53,7 @@ impl Slot {
 
     /// Fences of the datasets asked for; a source without a fence is one nothing was read from.
     fn bounds(&self, fetch: &Fetch) -> Vec<Bound> {
-        let contract = &self.shared.contract;
+        let contract = self.contract();
         contract
             .datasets
             .iter()
@@ -103,7 +103,7 @@ impl Slot {
     }
 
     fn stored_fact(&self, row: FactRow) -> Option<StoredFact> {
-        let contract = &self.shared.contract;
+        let contract = self.contract();
         let dataset = contract
             .datasets
             .iter()

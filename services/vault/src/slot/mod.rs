@@ -6,13 +6,16 @@ mod admission;
 mod answers;
 mod books;
 pub mod command;
+mod contract;
+mod erase;
 pub mod error;
+mod fence;
 mod fetch;
 pub mod ingest;
 mod outbox;
 mod takeover;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -21,29 +24,32 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use mz_bus::{Polled, Reader, Record, TxProducer};
 use mz_contract::DatasetIx;
-use mz_journal::{Fetch, Grant, Record as _, topics};
+use mz_journal::{Fetch, Grant, InForce as Note, Order, OrderAction, Record as _, topics};
 use mz_policy::{Asks, GrantsIndex};
 use rustc_hash::FxHashMap;
 
 use crate::freshness::Completeness;
 use crate::limits::{BUSY_POLL, IDLE_POLL, MAX_BATCH_RECORDS, STATE_INTERVAL};
-use crate::shared::Shared;
+use crate::shared::{InForce, Shared};
 use crate::store::{Fact, LaneStore};
 use crate::telemetry;
 use answers::{Answers, Waiting};
 use books::LaneBook;
-use command::Command;
+use command::{BundleAsk, Command};
 use error::SlotError;
 use ingest::Ingest;
 use outbox::Outbox;
 
+pub(crate) use fence::{Seen, may_return};
 pub(crate) use takeover::{STOP_POLL, is_lost};
 
 pub(crate) struct Slot {
     shared: Arc<Shared>,
     slot: u32,
+    /// What this slot decides under.
+    in_force: InForce,
     producer: TxProducer,
-    /// Sources, grants and fetch of the slot's lanes; committed records only.
+    /// Sources, grants, fetch and orders of the slot's lanes; committed records only.
     reader: Reader,
     /// Asks how far the sources have been written, open transactions included.
     heads: Reader,
@@ -57,6 +63,8 @@ pub(crate) struct Slot {
     /// How complete a source was when the store last held all that it had published until then.
     confirmed: FxHashMap<(DatasetIx, u16), Completeness>,
     waiting: Vec<Waiting>,
+    /// Requests that waited when the contract changed.
+    again: VecDeque<BundleAsk>,
     state_due: Instant,
 }
 
@@ -92,6 +100,7 @@ impl Slot {
     fn turn(&mut self, commands: &Receiver<Command>) -> Result<(), SlotError> {
         let mut outbox = Outbox::default();
         let mut answers = Answers::default();
+        self.switch(&mut outbox)?;
         self.admit(commands, &mut outbox, &mut answers)?;
         let pending =
             !self.waiting.is_empty() || self.books.values().any(|b| !b.fetches.is_empty());
@@ -101,14 +110,20 @@ impl Slot {
             false => IDLE_POLL,
         };
         let batch = self.poll(patience)?;
+        let idle = batch.is_empty();
         self.keep(batch)?;
+        // Before anything is answered: who is erased is erased for those who wait, too.
+        self.carry_out_orders(&mut outbox)?;
         self.answer_ready(&mut outbox, &mut answers)?;
         self.answer_fetches(&mut outbox)?;
         self.touch_states(&mut outbox);
-        let digest = self.shared.contract.digest;
+        let digest = self.in_force.contract.digest;
         // No audit record, no answer: whoever waits is answered after the commit, or not at all.
         outbox.commit(&mut self.producer, &mut self.books, digest, now_ms())?;
         answers.deliver(&self.shared);
+        if idle && !pending {
+            self.shared.runtime.block_on(self.store.seal_plain())?;
+        }
         Ok(())
     }
 
@@ -123,6 +138,7 @@ impl Slot {
             books,
             shared,
             slot,
+            in_force,
             ..
         } = self;
         reader.poll(MAX_BATCH_RECORDS, timeout, |polled| {
@@ -135,7 +151,7 @@ impl Slot {
                         batch.source(ingest, dataset, &record);
                         Ok(())
                     }
-                    None => own_record(shared, grants, books, &record),
+                    None => own_record(shared, grants, books, in_force.version, &record),
                 },
                 Polled::Eof {
                     topic,
@@ -164,7 +180,7 @@ impl Slot {
     /// Stores a batch with its positions, then counts it as reached.
     fn keep(&mut self, batch: Batch) -> Result<(), SlotError> {
         if !batch.read.is_empty() {
-            let contract = &self.shared.contract;
+            let contract = self.contract();
             let positions: Vec<(u16, String, i64)> = batch
                 .read
                 .iter()
@@ -192,17 +208,17 @@ impl Slot {
             return;
         }
         self.state_due = now + STATE_INTERVAL;
-        for book in self
-            .books
-            .values()
-            .filter(|book| book.grants_committed != book.grants_next)
-        {
+        for book in self.books.values().filter(|book| book.has_moved()) {
             outbox.touch(book.lane);
         }
     }
 }
 
 impl Batch {
+    fn is_empty(&self) -> bool {
+        self.read.is_empty()
+    }
+
     fn source(&mut self, ingest: &mut Ingest, dataset: DatasetIx, record: &Record<'_>) {
         let Ok(lane) = u16::try_from(record.partition) else {
             return;
@@ -229,6 +245,7 @@ fn own_record(
     shared: &Shared,
     grants: &mut GrantsIndex,
     books: &mut BTreeMap<u16, LaneBook>,
+    version: u64,
     record: &Record<'_>,
 ) -> Result<(), SlotError> {
     let Ok(lane) = u16::try_from(record.partition) else {
@@ -237,19 +254,39 @@ fn own_record(
     let Some(book) = books.get_mut(&lane) else {
         return Ok(());
     };
+    let unreadable = |topic| {
+        move |source| SlotError::Journal {
+            topic,
+            lane,
+            offset: record.offset,
+            source,
+        }
+    };
     if record.topic == topics::GRANTS {
         book.grants_next = record.offset + 1;
         let Some(value) = record.value else {
             return Ok(());
         };
+        if record.key == Some(topics::IN_FORCE_KEY.as_slice()) {
+            let note = Note::decode(value).map_err(unreadable(topics::GRANTS))?;
+            book.note(record.offset, note, version);
+            return Ok(());
+        }
         // A grant that can't be read may be a revocation: stop rather than decide without it.
-        let grant = Grant::decode(value).map_err(|source| SlotError::Journal {
-            topic: topics::GRANTS,
-            lane,
-            offset: record.offset,
-            source,
-        })?;
+        let grant = Grant::decode(value).map_err(unreadable(topics::GRANTS))?;
         return shared.join(grants, lane, &grant);
+    }
+    if record.topic == topics::ORDERS {
+        book.orders_next = record.offset + 1;
+        let Some(value) = record.value else {
+            return Ok(());
+        };
+        // Only consent can have written it, and it may be an erasure: never passed by.
+        let order = Order::decode(value).map_err(unreadable(topics::ORDERS))?;
+        if order.action == OrderAction::Erase {
+            book.orders.push_back((record.offset, order));
+        }
+        return Ok(());
     }
     if record.topic == topics::FETCH {
         book.fetch_next = record.offset + 1;
@@ -274,6 +311,7 @@ fn own_end(books: &mut BTreeMap<u16, LaneBook>, topic: &str, lane: u16, next: i6
     match topic {
         topics::GRANTS => book.grants_next = book.grants_next.max(next),
         topics::FETCH => book.fetch_next = book.fetch_next.max(next),
+        topics::ORDERS => book.orders_next = book.orders_next.max(next),
         _ => {}
     }
 }

@@ -92,7 +92,7 @@ impl Outbox {
         }
         for lane in &self.touched {
             if let Some(book) = books.get_mut(lane) {
-                book.grants_committed = book.grants_next;
+                book.is_committed();
             }
         }
         Ok(())
@@ -112,7 +112,7 @@ impl Outbox {
         for book in self.touched.iter().filter_map(|lane| books.get(lane)) {
             // One thread reads grants and decides: what is read now was read before it decided,
             // and nothing was read since the transaction began.
-            let state = book.state(book.grants_next, contract, now_ms);
+            let state = book.state(contract, now_ms);
             let key = topics::state_key(SlotKind::Vault, book.lane);
             producer.send(
                 topics::STATE,

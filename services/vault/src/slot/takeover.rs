@@ -1,18 +1,20 @@
 //! How a slot changes hands: end and fence the predecessor, then learn what it committed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mz_bus::{BusError, Isolation, Polled, Position, Reader, Record, TxProducer, tuning};
 use mz_contract::Contract;
 use mz_journal::topics::{self, SlotKind};
-use mz_journal::{Grant, Record as _, State};
+use mz_journal::{Grant, InForce as Note, Record as _, State};
 use mz_policy::{Asks, DEFAULT_GRANT_LIMIT, GrantsIndex};
 use rustc_hash::FxHashMap;
 
 use super::books::LaneBook;
+use super::contract;
 use super::error::SlotError;
+use super::fence::{Seen, seen};
 use super::ingest::Ingest;
 use super::outbox::Outbox;
 use super::{Slot, now_ms};
@@ -22,19 +24,23 @@ use crate::store::LaneStore;
 
 impl Slot {
     /// Takes `slot`: nothing of a predecessor can be committed after this returns, neither to
-    /// Kafka nor to PostgreSQL.
-    pub(crate) fn take(shared: &Arc<Shared>, slot: u32) -> Result<Self, SlotError> {
-        let contract = &shared.contract;
+    /// Kafka nor to PostgreSQL. `noted` learns from where a note about a fence counts.
+    pub(crate) fn take(
+        shared: &Arc<Shared>,
+        slot: u32,
+        noted: &mut Seen,
+    ) -> Result<Self, SlotError> {
         let bus = &shared.bus;
-        let lanes: Vec<u16> = mz_bus::lanes_of(slot, shared.slots, contract.lanes).collect();
+        let lanes: Vec<u16> = mz_bus::lanes_of(slot, shared.slots, shared.lanes).collect();
         let heads = Reader::open(bus, Isolation::Uncommitted)?;
-        check_partitions(contract, &heads)?;
+        check_lanes(shared.lanes, OWN, &heads)?;
+        *noted = seen(&heads, lanes.iter().copied())?;
         let id = SlotKind::Vault.transactional_id(slot);
         let mut producer = TxProducer::open(bus, &id, tuning::TRANSACTION_TIMEOUT)?;
         producer.init()?;
         let mut store = shared.runtime.block_on(LaneStore::take_over(
             &shared.database,
-            Arc::clone(&shared.cipher),
+            Arc::clone(&shared.keys.wrapper),
             &lanes,
             &shared.instance,
         ))?;
@@ -42,6 +48,14 @@ impl Slot {
         let mut books = BTreeMap::new();
         let mut outbox = Outbox::default();
         let found = committed(shared, &lanes, &mut grants)?;
+        let in_force = match &found.note {
+            Some(note) => contract::load(shared, note)?,
+            // Nothing was ever put in force: what this process was started with.
+            None => shared.in_force(),
+        };
+        shared.put_in_force(&in_force);
+        let contract = &in_force.contract;
+        check_partitions(contract, &heads)?;
         for &lane in &lanes {
             let next = found.grants_next.get(&lane).copied().unwrap_or(0);
             books.insert(lane, LaneBook::open(lane, found.states.get(&lane), next));
@@ -64,32 +78,43 @@ impl Slot {
             store,
             ingest: Ingest::new(Arc::clone(contract), Arc::clone(&shared.keys)),
             asks: Asks::of(contract, &mut grants),
+            in_force,
             grants,
             books,
             reached,
             confirmed: FxHashMap::default(),
             waiting: Vec::new(),
+            again: VecDeque::new(),
             state_due: Instant::now(),
         })
     }
 }
 
-/// Refuses lane topics with another partition count than the contract's.
-fn check_partitions(contract: &Contract, reader: &Reader) -> Result<(), SlotError> {
-    let own = [
-        topics::STATE,
-        topics::GRANTS,
-        topics::FETCH,
-        topics::FACTS,
-        topics::AUDIT,
-    ];
-    let sources = contract
-        .datasets
-        .iter()
-        .map(mz_contract::Dataset::src_topic);
-    for topic in sources.chain(own.map(str::to_owned)) {
+/// The bus's own lane topics that a vault reads or writes.
+const OWN: [&str; 6] = [
+    topics::STATE,
+    topics::GRANTS,
+    topics::FETCH,
+    topics::FACTS,
+    topics::ORDERS,
+    topics::AUDIT,
+];
+
+/// Refuses source topics with another partition count than the contract's.
+pub(super) fn check_partitions(contract: &Contract, reader: &Reader) -> Result<(), SlotError> {
+    let sources = contract.datasets.iter();
+    let sources = sources.map(mz_contract::Dataset::src_topic);
+    check_lanes(contract.lanes, sources, reader)
+}
+
+fn check_lanes<T: AsRef<str>>(
+    expected: u16,
+    topics: impl IntoIterator<Item = T>,
+    reader: &Reader,
+) -> Result<(), SlotError> {
+    for topic in topics {
+        let topic = topic.as_ref().to_owned();
         let found = reader.partitions(&topic)?;
-        let expected = contract.lanes;
         if found != usize::from(expected) {
             return Err(SlotError::Partitions {
                 topic,
@@ -101,10 +126,10 @@ fn check_partitions(contract: &Contract, reader: &Reader) -> Result<(), SlotErro
     Ok(())
 }
 
-type Assigned = (String, i32, Position);
+pub(super) type Assigned = (String, i32, Position);
 
 /// Sources from where the store left them, the bus's own topics from where state and grants did.
-fn assignment(
+pub(super) fn assignment(
     contract: &Contract,
     books: &BTreeMap<u16, LaneBook>,
     positions: &FxHashMap<(u16, String), i64>,
@@ -131,11 +156,16 @@ fn assignment(
             Position::Offset(book.grants_next),
         );
         assignment.push(grants);
-        let fetch = match book.fetch_next {
-            0 => Position::Beginning,
-            next => Position::Offset(next),
-        };
-        assignment.push((topics::FETCH.to_owned(), lane, fetch));
+        for (topic, next) in [
+            (topics::FETCH, book.fetch_next),
+            (topics::ORDERS, book.orders_next),
+        ] {
+            let position = match next {
+                0 => Position::Beginning,
+                next => Position::Offset(next),
+            };
+            assignment.push((topic.to_owned(), lane, position));
+        }
     }
     assignment
 }
@@ -145,6 +175,8 @@ fn assignment(
 struct Committed {
     states: BTreeMap<u16, State>,
     grants_next: BTreeMap<u16, i64>,
+    /// The newest contract version that was put in force in any of the lanes.
+    note: Option<Note>,
 }
 
 /// Reads state and grants of all lanes to their ends, grants joined into `grants`.
@@ -217,6 +249,14 @@ impl Committed {
             }
         };
         if record.topic == topics::GRANTS {
+            if record.key == Some(topics::IN_FORCE_KEY.as_slice()) {
+                let note = Note::decode(value).map_err(unreadable(topics::GRANTS))?;
+                let newest = self.note.as_ref().map_or(0, |held| held.version);
+                if note.version > newest {
+                    self.note = Some(note);
+                }
+                return Ok(());
+            }
             let grant = Grant::decode(value).map_err(unreadable(topics::GRANTS))?;
             return shared.join(grants, lane, &grant).map(drop);
         }

@@ -1,14 +1,16 @@
 //! Facts and source positions: what is stored together, and read back.
 
 use mz_journal::SubjectTag;
+use mz_keys::DataKey;
 use rustc_hash::FxHashMap;
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, Row};
 
 use super::StoreError;
-use super::fence::{LaneStore, lane_of};
-use crate::cipher::Binding;
-use crate::limits::MAX_FACTS_PER_READ;
+use super::fence::{LaneStore, begin, lane_of};
+use super::keyring::{Keys, Person};
+use crate::cipher::{self, Binding};
+use crate::limits::{MAX_FACTS_PER_READ, SEAL_PLAIN_ROWS};
 
 /// One verified version of one record, as its department sealed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +34,9 @@ pub struct Fact {
     pub seal: Vec<u8>,
 }
 
-/// A stored fact. Nothing in it is trusted: who uses it verifies the seal again.
+/// A stored fact. Nothing in it is trusted: who uses it verifies the seal again. A row that doesn't
+/// open has an empty value and an empty seal, which verify as little: one damaged row must not hold
+/// up the others.
 pub type FactRow = Fact;
 
 /// Which facts to read: of these people, of these datasets.
@@ -49,14 +53,24 @@ impl LaneStore {
     /// Stores `facts` and moves `positions` (lane, topic, next offset), all or nothing.
     ///
     /// Per record the highest (epoch, counter) of its stream wins, whatever order they come in;
-    /// a record belongs to the stream that brought it first. Positions never move back.
+    /// a record belongs to the stream that brought it first. Positions never move back. What was
+    /// erased with its person does not come back, however often it is read.
     pub async fn store(
         &mut self,
         facts: Vec<Fact>,
         positions: &[(u16, String, i64)],
     ) -> Result<(), StoreError> {
-        let columns = Columns::of(self, newest(facts))?;
-        let mut tx = self.begin().await?;
+        let facts = newest(facts);
+        let places: Vec<(Person, u32, i64)> = facts
+            .iter()
+            .map(|f| ((f.lane, f.subject), f.dataset, f.source_offset))
+            .collect();
+        let mut tx = begin(&mut self.connection, &self.tokens).await?;
+        let keys = match self.plain {
+            true => Keys::default(),
+            false => self.keyring.for_writing(&mut tx, &places).await?,
+        };
+        let columns = Columns::of(facts, &keys, self.plain)?;
         if !columns.lanes.is_empty() {
             sqlx::query(
                 "INSERT INTO fact AS held
@@ -104,6 +118,7 @@ impl LaneStore {
             .await?;
         }
         tx.commit().await?;
+        self.keyring.stored(keys);
         Ok(())
     }
 
@@ -155,45 +170,117 @@ impl LaneStore {
         if i64::try_from(rows.len()).is_ok_and(|n| n > MAX_FACTS_PER_READ) {
             return Err(StoreError::TooMany);
         }
-        rows.into_iter().map(|row| self.fact(&row)).collect()
+        let people: Vec<Person> = rows.iter().map(person).collect::<Result<_, _>>()?;
+        let keys = self.keyring.find(&mut self.connection, people).await?;
+        let facts = rows.iter().map(|row| {
+            let known = keys.get(&person(row)?);
+            fact(row, known.map(|known| &known.key))
+        });
+        facts.collect()
+    }
+
+    /// Seals some rows that are still plain; says whether more may be left.
+    pub async fn seal_plain(&mut self) -> Result<bool, StoreError> {
+        if !self.plain_left || self.plain {
+            return Ok(false);
+        }
+        let lanes: Vec<i32> = self.tokens.keys().copied().map(i32::from).collect();
+        let mut tx = begin(&mut self.connection, &self.tokens).await?;
+        let rows = sqlx::query(
+            "SELECT lane, subject, dataset, record, stream, epoch, counter, source_offset,
+                    ce_time_ms, withdrawn, cipher, body
+               FROM fact WHERE lane = ANY($1) AND cipher = 0
+              ORDER BY lane, subject, dataset, record LIMIT $2",
+        )
+        .bind(lanes)
+        .bind(SEAL_PLAIN_ROWS)
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut facts = Vec::with_capacity(rows.len());
+        for row in &rows {
+            facts.push(fact(row, None)?);
+        }
+        let places: Vec<(Person, u32, i64)> = facts
+            .iter()
+            .map(|f| ((f.lane, f.subject), f.dataset, f.source_offset))
+            .collect();
+        let keys = self.keyring.for_writing(&mut tx, &places).await?;
+        let columns = Columns::of(facts, &keys, false)?;
+        sqlx::query(
+            "UPDATE fact AS held SET cipher = new.cipher, body = new.body
+               FROM unnest($1::integer[], $2::bytea[], $3::integer[], $4::bytea[],
+                           $5::smallint[], $6::bytea[])
+                    AS new (lane, subject, dataset, record, cipher, body)
+              WHERE (held.lane, held.subject, held.dataset, held.record)
+                  = (new.lane, new.subject, new.dataset, new.record)",
+        )
+        .bind(columns.lanes)
+        .bind(columns.subjects)
+        .bind(columns.datasets)
+        .bind(columns.records)
+        .bind(columns.ciphers)
+        .bind(columns.bodies)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        self.keyring.stored(keys);
+        self.plain_left = !rows.is_empty();
+        Ok(self.plain_left)
+    }
+
+    /// Stores bytes as they are from now on: to measure what encryption costs, and to make what an
+    /// installation had before there were keys. Only with the feature `testing`.
+    #[cfg(feature = "testing")]
+    pub fn store_plain(&mut self) {
+        self.plain = true;
     }
 
     /// Ends the connection in good order.
     pub async fn close(self) -> Result<(), StoreError> {
         Ok(self.connection.close().await?)
     }
+}
 
-    fn fact(&self, row: &PgRow) -> Result<FactRow, StoreError> {
-        let subject = SubjectTag(tag(row, "subject")?);
-        let record = tag(row, "record")?;
-        let dataset = u32::try_from(row.try_get::<i32, _>("dataset")?)
-            .map_err(|_| StoreError::Damaged("dataset"))?;
-        let binding = Binding {
-            subject,
-            dataset,
-            record: &record,
-        };
-        let body = self
-            .cipher
-            .open(row.try_get("cipher")?, binding, row.try_get("body")?)?;
-        let (value, seal) = split(&body)?;
-        Ok(Fact {
-            lane: lane_of(row.try_get("lane")?)?,
-            subject,
-            dataset,
-            record,
-            stream: row.try_get("stream")?,
-            epoch: u32::try_from(row.try_get::<i64, _>("epoch")?)
-                .map_err(|_| StoreError::Damaged("epoch"))?,
-            counter: u64::try_from(row.try_get::<i64, _>("counter")?)
-                .map_err(|_| StoreError::Damaged("counter"))?,
-            source_offset: row.try_get("source_offset")?,
-            ce_time_ms: row.try_get("ce_time_ms")?,
-            withdrawn: row.try_get("withdrawn")?,
-            value,
-            seal,
-        })
-    }
+fn person(row: &PgRow) -> Result<Person, StoreError> {
+    let lane = lane_of(row.try_get("lane")?)?;
+    Ok((lane, SubjectTag(tag(row, "subject")?)))
+}
+
+fn fact(row: &PgRow, key: Option<&DataKey>) -> Result<FactRow, StoreError> {
+    let (lane, subject) = person(row)?;
+    let record = tag(row, "record")?;
+    let dataset = u32::try_from(row.try_get::<i32, _>("dataset")?)
+        .map_err(|_| StoreError::Damaged("dataset"))?;
+    let source_offset = row.try_get("source_offset")?;
+    let binding = Binding {
+        subject,
+        dataset,
+        record: &record,
+    };
+    let opened = cipher::open(row.try_get("cipher")?, key, binding, row.try_get("body")?);
+    let (value, seal) = match opened {
+        Ok(body) => split(&body)?,
+        Err(fault) => {
+            tracing::error!(dataset, lane, source_offset, error = %fault, "stored fact does not open");
+            Default::default()
+        }
+    };
+    Ok(Fact {
+        lane,
+        subject,
+        dataset,
+        record,
+        stream: row.try_get("stream")?,
+        epoch: u32::try_from(row.try_get::<i64, _>("epoch")?)
+            .map_err(|_| StoreError::Damaged("epoch"))?,
+        counter: u64::try_from(row.try_get::<i64, _>("counter")?)
+            .map_err(|_| StoreError::Damaged("counter"))?,
+        source_offset,
+        ce_time_ms: row.try_get("ce_time_ms")?,
+        withdrawn: row.try_get("withdrawn")?,
+        value,
+        seal,
+    })
 }
 
 /// The newest version per record: one statement can't touch a row twice.
@@ -236,17 +323,30 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(store: &LaneStore, facts: Vec<Fact>) -> Result<Self, StoreError> {
+    fn of(facts: Vec<Fact>, keys: &Keys, plain: bool) -> Result<Self, StoreError> {
         let mut columns = Self::default();
         for fact in facts {
+            let known = keys.known.get(&(fact.lane, fact.subject));
+            // Erased with its person: whoever has no key has nothing else left either.
+            if !plain && known.is_none_or(|known| known.is_erased(fact.dataset, fact.source_offset))
+            {
+                continue;
+            }
             let binding = Binding {
                 subject: fact.subject,
                 dataset: fact.dataset,
                 record: &fact.record,
             };
             let body = join(&fact.value, &fact.seal)?;
-            columns.bodies.push(store.cipher.close(binding, &body)?);
-            columns.ciphers.push(store.cipher.id());
+            let (id, body) = match known {
+                Some(known) => (
+                    cipher::SUBJECT_KEY,
+                    cipher::close(&known.key, binding, &body)?,
+                ),
+                None => (cipher::PLAIN, body),
+            };
+            columns.bodies.push(body);
+            columns.ciphers.push(id);
             columns.lanes.push(i32::from(fact.lane));
             columns.subjects.push(fact.subject.0.to_vec());
             columns.datasets.push(schema_id(fact.dataset)?);
@@ -283,11 +383,11 @@ fn split(body: &[u8]) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
     Ok((value.to_vec(), seal.to_vec()))
 }
 
-fn schema_id(id: u32) -> Result<i32, StoreError> {
+pub(super) fn schema_id(id: u32) -> Result<i32, StoreError> {
     i32::try_from(id).map_err(|_| StoreError::Damaged("schema id"))
 }
 
-fn tag(row: &PgRow, column: &'static str) -> Result<[u8; 16], StoreError> {
+pub(super) fn tag(row: &PgRow, column: &'static str) -> Result<[u8; 16], StoreError> {
     row.try_get::<&[u8], _>(column)?
         .try_into()
         .map_err(|_| StoreError::Damaged(column))

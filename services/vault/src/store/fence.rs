@@ -5,23 +5,30 @@ use std::sync::Arc;
 
 use sqlx::{Connection, PgConnection, PgTransaction, Postgres, Row, Transaction};
 
-use super::{Database, StoreError};
-use crate::cipher::Cipher;
+use mz_keys::KeyWrapper;
+
+use super::keyring::Keyring;
+use super::{Database, StoreError, master};
 
 /// One slot's access to its lanes: reads, and writes under the slot's fencing tokens.
 pub struct LaneStore {
     pub(super) connection: PgConnection,
-    pub(super) cipher: Arc<dyn Cipher>,
+    pub(super) keyring: Keyring,
+    /// Rows from before there were keys may be left in these lanes.
+    pub(super) plain_left: bool,
+    /// Measures what encryption costs; never in an installation.
+    pub(super) plain: bool,
     /// lane → token of this owner.
-    tokens: BTreeMap<u16, i64>,
+    pub(super) tokens: BTreeMap<u16, i64>,
 }
 
 impl LaneStore {
     /// Becomes the owner of `lanes`: waits for the predecessor's running transaction and makes
-    /// every later one of it fail. Call after the slot's `init_transactions`.
+    /// every later one of it fail. Call after the slot's `init_transactions`. Refuses a master key
+    /// that is not the one that wraps the stored keys.
     pub async fn take_over(
         database: &Database,
-        cipher: Arc<dyn Cipher>,
+        wrapper: Arc<dyn KeyWrapper>,
         lanes: &[u16],
         owner: &str,
     ) -> Result<Self, StoreError> {
@@ -45,36 +52,46 @@ impl LaneStore {
             .await?;
             tokens.insert(lane_of(lane)?, token);
         }
+        // Under the tokens: keys are wrapped anew only by whoever takes every lane.
+        master::check(&mut tx, &*wrapper).await?;
         tx.commit().await?;
         Ok(Self {
             connection,
-            cipher,
+            keyring: Keyring::new(wrapper),
+            plain_left: true,
+            plain: false,
             tokens,
         })
     }
+}
 
-    /// Begins a writing transaction. The tokens stay locked until it ends, so a take-over waits
-    /// for it, and it fails when a take-over came first.
-    pub(super) async fn begin(&mut self) -> Result<PgTransaction<'_>, StoreError> {
-        let lanes: Vec<i32> = self.tokens.keys().copied().map(i32::from).collect();
-        let mut tx: Transaction<'_, Postgres> = self.connection.begin().await?;
-        let rows = sqlx::query(
-            "SELECT lane, token FROM lane_owner WHERE lane = ANY($1) ORDER BY lane FOR SHARE",
-        )
-        .bind(lanes)
-        .fetch_all(&mut *tx)
-        .await?;
-        let mut shown: BTreeMap<u16, i64> = BTreeMap::new();
-        for row in rows {
-            shown.insert(lane_of(row.try_get("lane")?)?, row.try_get("token")?);
-        }
-        for (lane, token) in &self.tokens {
-            if shown.get(lane) != Some(token) {
-                return Err(StoreError::Superseded { lane: *lane });
-            }
-        }
-        Ok(tx)
+/// Begins a writing transaction of the owner with `tokens`. They stay locked until it ends, so a
+/// take-over waits for it, and it fails when a take-over came first.
+pub(super) async fn begin<'c>(
+    connection: &'c mut PgConnection,
+    tokens: &BTreeMap<u16, i64>,
+) -> Result<PgTransaction<'c>, StoreError> {
+    let lanes: Vec<i32> = tokens.keys().copied().map(i32::from).collect();
+    let mut tx: Transaction<'_, Postgres> = connection.begin().await?;
+    let rows = sqlx::query(
+        "SELECT lane, token FROM lane_owner WHERE lane = ANY($1) ORDER BY lane FOR SHARE",
+    )
+    .bind(lanes)
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut shown: BTreeMap<u16, i64> = BTreeMap::new();
+    for row in rows {
+        shown.insert(lane_of(row.try_get("lane")?)?, row.try_get("token")?);
     }
+    let taken = tokens
+        .iter()
+        .find(|(lane, token)| shown.get(lane) != Some(token));
+    if let Some((&lane, _)) = taken {
+        // At once: dropped, it would end with the connection's next use, and hold up the new owner.
+        tx.rollback().await?;
+        return Err(StoreError::Superseded { lane });
+    }
+    Ok(tx)
 }
 
 pub(super) fn lane_of(stored: i32) -> Result<u16, StoreError> {

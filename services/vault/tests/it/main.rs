@@ -5,5 +5,6 @@
 mod altered;
 mod bundles;
 mod codes;
+mod rest;
 mod slots;
 mod store;

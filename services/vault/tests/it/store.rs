@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mz_journal::SubjectTag;
+use mz_keys::{KeyWrapper, SecretKey};
 use mz_stack::testing;
-use mz_vault::cipher::{Binding, Cipher, CipherError, Plain};
 use mz_vault::store::{Database, Fact, LaneStore, SCHEMA, StoreError, Wanted};
 use sqlx::{Connection as _, PgConnection};
 
-fn fact(record: u8, epoch: u32, counter: u64) -> Fact {
+pub fn fact(record: u8, epoch: u32, counter: u64) -> Fact {
     Fact {
         lane: 1,
         subject: SubjectTag([7; 16]),
@@ -26,7 +26,7 @@ fn fact(record: u8, epoch: u32, counter: u64) -> Fact {
     }
 }
 
-fn wanted() -> Wanted {
+pub fn wanted() -> Wanted {
     Wanted {
         lane: 1,
         subjects: vec![SubjectTag([7; 16])],
@@ -34,7 +34,7 @@ fn wanted() -> Wanted {
     }
 }
 
-async fn fresh() -> (Database, String) {
+pub async fn fresh() -> (Database, String) {
     let url = testing::shared().database();
     let database = Database::new(&url, SCHEMA).unwrap();
     assert!(!database.is_current().await.unwrap());
@@ -43,8 +43,17 @@ async fn fresh() -> (Database, String) {
     (database, url)
 }
 
-async fn own(database: &Database, name: &str) -> LaneStore {
-    LaneStore::take_over(database, Arc::new(Plain), &[1, 2], name)
+/// A master key: the same one for every `name`.
+pub fn master(name: u8) -> Arc<dyn KeyWrapper> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("vault.key");
+    SecretKey::from_bytes([name; 32]).save_new(&path).unwrap();
+    let uri = format!("file:{}", path.display());
+    mz_keys::wrapper(&uri).unwrap().into()
+}
+
+pub async fn own(database: &Database, name: &str) -> LaneStore {
+    LaneStore::take_over(database, master(1), &[1, 2], name)
         .await
         .unwrap()
 }
@@ -124,7 +133,7 @@ async fn an_owner_that_was_replaced_writes_nothing() {
         .await
         .unwrap();
     // One common lane is enough: a slot is taken as a whole.
-    let mut new = LaneStore::take_over(&database, Arc::new(Plain), &[2], "new")
+    let mut new = LaneStore::take_over(&database, master(1), &[2], "new")
         .await
         .unwrap();
     let late = old
@@ -177,52 +186,6 @@ async fn a_take_over_waits_for_the_write_that_is_under_way() {
     );
     tx.commit().await.unwrap();
     taking.await.unwrap();
-}
-
-#[tokio::test]
-async fn what_is_stored_goes_through_the_cipher() {
-    /// Stands in for encryption per subject: bound to its row.
-    struct Bound;
-    impl Cipher for Bound {
-        fn id(&self) -> i16 {
-            7
-        }
-        fn close(&self, binding: Binding<'_>, plain: &[u8]) -> Result<Vec<u8>, CipherError> {
-            Ok(plain
-                .iter()
-                .map(|b| b ^ binding.subject.0[0] ^ 0x5a)
-                .collect())
-        }
-        fn open(
-            &self,
-            id: i16,
-            binding: Binding<'_>,
-            stored: Vec<u8>,
-        ) -> Result<Vec<u8>, CipherError> {
-            if id != 7 {
-                return Err(CipherError::Unknown(id));
-            }
-            self.close(binding, &stored)
-        }
-    }
-    let (database, url) = fresh().await;
-    let mut store = LaneStore::take_over(&database, Arc::new(Bound), &[1], "a")
-        .await
-        .unwrap();
-    store.store(vec![fact(1, 1, 1)], &[]).await.unwrap();
-    assert_eq!(store.facts(&wanted()).await.unwrap(), [fact(1, 1, 1)]);
-    let mut raw = PgConnection::connect(&url).await.unwrap();
-    let body: Vec<u8> = sqlx::query_scalar("SELECT body FROM vault.fact")
-        .fetch_one(&mut raw)
-        .await
-        .unwrap();
-    assert!(!body.windows(5).any(|w| w == b"value"));
-    let mut plain = own(&database, "b").await;
-    let unknown = plain.facts(&wanted()).await;
-    assert!(
-        matches!(unknown, Err(StoreError::Cipher(CipherError::Unknown(7)))),
-        "{unknown:?}"
-    );
 }
 
 #[test]
