@@ -115,11 +115,12 @@ impl AdapterTables {
                     };
                     if record.header(WITHDRAWAL_HEADER).is_some() {
                         withdrawals += 1;
-                        // By its place: it ends what came before it, not what comes after it.
-                        if newest
+                        // By its place: it ends what came before it, not what comes after it. What a
+                        // register took back stays known as that.
+                        let ends = newest
                             .get(&record.key)
-                            .is_some_and(|held| held.0 <= *version)
-                        {
+                            .is_some_and(|(held, value)| *value && held <= version);
+                        if ends {
                             newest.remove(&record.key);
                         }
                         return;
