@@ -1,4 +1,5 @@
-//! The adapter's tables against the deliveries: every record in its newest version, once.
+//! The adapter's tables against the deliveries: every record in its newest version, once, and none that
+//! was withdrawn; each withdrawal of the bus with its signed receipt.
 
 use crate::audit::Log;
 use crate::bus::each_record;
@@ -6,7 +7,7 @@ use crate::check::Check;
 use crate::database;
 use mz_bus::{BusError, BusOptions, Isolation};
 use mz_contract::Contract;
-use mz_journal::{AuditKind, AuditWriter, Record as _, WITHDRAWAL_HEADER, Withdrawal};
+use mz_journal::{Receipt, Record as _, WITHDRAWAL_HEADER, topics};
 use sqlx::AssertSqlSafe;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -32,6 +33,11 @@ impl AdapterTables {
     /// Whether this adapter reads the topic.
     pub fn reads(&self, topic: &str) -> bool {
         topic.starts_with(&self.topic_prefix())
+    }
+
+    /// `<consumer>/<purpose>`.
+    pub fn agreement(&self) -> String {
+        format!("{}/{}", self.consumer, self.purpose)
     }
 
     /// The PostgreSQL schema.
@@ -74,8 +80,8 @@ impl AdapterTables {
     }
 
     /// Every table holds, for every key of its topic, the newest version that was delivered (unless
-    /// that one withdraws the record, or the bus withdrew it afterwards) and nothing else; no gap,
-    /// nothing refused.
+    /// that was withdrawn since, by its register or by the bus) and nothing else; no gap, nothing
+    /// refused, a receipt for every withdrawal of the bus.
     pub fn check(
         &self,
         url: &str,
@@ -85,16 +91,17 @@ impl AdapterTables {
     ) -> Result<Check, BusError> {
         let mut check = Check::new("adapter = deliveries");
         let versions: HashMap<(u16, u64), (u32, u64)> = log
-            .of(AuditKind::Delivered)
-            .filter(|entry| entry.writer == AuditWriter::Gateway)
+            .entries
+            .iter()
+            .filter(|entry| entry.is_output())
             .map(|entry| ((entry.lane, entry.number), entry.version))
             .collect();
-        let mut total = 0;
+        let (mut total, mut withdrawals) = (0, 0);
         for topic in crate::audit::outputs(contract) {
             if !self.reads(&topic) {
                 continue;
             }
-            // Per key: version, and whether it has a value.
+            // Per key: version, and whether it has a value. Order holds within a lane.
             let mut newest: HashMap<Vec<u8>, ((u32, u64), bool)> = HashMap::new();
             each_record(
                 bus,
@@ -102,25 +109,23 @@ impl AdapterTables {
                 contract.lanes,
                 Isolation::Committed,
                 |record| {
-                    // By the bus: what is held at this place goes, whatever comes later is in again.
-                    if let Some(word) = record.header(WITHDRAWAL_HEADER) {
-                        let Ok(word) = Withdrawal::decode(word) else {
-                            check.fault(format!("{topic}: a withdrawal that does not parse"));
-                            return;
-                        };
-                        let ends = newest.get(&record.key).is_some_and(|(held, value)| {
-                            *value && *held <= (word.epoch, word.counter)
-                        });
-                        if ends {
-                            newest.remove(&record.key);
-                        }
-                        return;
-                    }
                     let number = record.delivery().map(|h| (h.audit_lane, h.audit_number));
                     let Some(version) = number.and_then(|number| versions.get(&number)) else {
                         check.fault(format!("{topic}: a delivery without audit entry"));
                         return;
                     };
+                    if record.header(WITHDRAWAL_HEADER).is_some() {
+                        withdrawals += 1;
+                        // By its place: it ends what came before it, not what comes after it. What a
+                        // register took back stays known as that.
+                        let ends = newest
+                            .get(&record.key)
+                            .is_some_and(|(held, value)| *value && held <= version);
+                        if ends {
+                            newest.remove(&record.key);
+                        }
+                        return;
+                    }
                     let now = (*version, record.value.is_some());
                     let held = newest.entry(record.key).or_insert(now);
                     if now.0 >= held.0 {
@@ -164,7 +169,31 @@ impl AdapterTables {
             let query = format!("SELECT count(*) FROM {}.{table}", self.schema());
             check.equal(table, database::number(url, &query), 0);
         }
-        check.figure = format!("{total} rows");
+        check.equal(
+            "receipts of withdrawals",
+            self.receipts(bus, contract)?,
+            withdrawals,
+        );
+        check.figure = format!("{total} rows, {withdrawals} withdrawals");
         Ok(check)
+    }
+
+    /// Withdrawals, by topic and order, that this adapter has signed for.
+    fn receipts(&self, bus: &BusOptions, contract: &Contract) -> Result<usize, BusError> {
+        let mut signed: HashSet<(String, [u8; 16])> = HashSet::new();
+        each_record(
+            bus,
+            topics::RECEIPTS,
+            contract.lanes,
+            Isolation::Committed,
+            |record| {
+                if let Some(Ok(receipt)) = record.value.as_deref().map(Receipt::decode)
+                    && self.reads(&receipt.topic)
+                {
+                    signed.insert((receipt.topic, receipt.order.0));
+                }
+            },
+        )?;
+        Ok(signed.len())
     }
 }

@@ -6,7 +6,8 @@ use mz_bus::{BusError, BusOptions, Isolation};
 use mz_contract::Contract;
 use mz_journal::{
     AUDIT_WRITERS, Audit, AuditCause, AuditCounts, AuditKind, AuditWriter, Chain, Grant, GrantId,
-    GrantStatus, Quarantine, Record as _, State, SubjectTag, topics,
+    GrantKind, GrantStatus, OrderId, Quarantine, Record as _, State, SubjectTag, WITHDRAWAL_HEADER,
+    Withdrawal, topics,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -27,6 +28,7 @@ pub struct Entry {
     pub subject: SubjectTag,
     pub record: [u8; 16],
     pub grant: Option<GrantId>,
+    pub order: Option<OrderId>,
     pub rule: String,
     pub reason: String,
     pub operator: String,
@@ -42,7 +44,13 @@ impl Entry {
         format!("{}-{}-{}", self.writer.name(), self.lane, self.number)
     }
 
-    /// The consumer topic of a delivery.
+    /// Whether it stands for a record on a consumer topic: a delivery, or the word that one ends.
+    pub fn is_output(&self) -> bool {
+        self.writer == AuditWriter::Gateway
+            && matches!(self.kind, AuditKind::Delivered | AuditKind::Withdrawn)
+    }
+
+    /// The consumer topic of a delivery or withdrawal.
     pub fn topic(&self) -> String {
         format!("to.{}.{}", self.agreement.replace('/', "."), self.dataset)
     }
@@ -116,6 +124,7 @@ fn entry(audit: &Audit<'_>, offset: i64) -> Entry {
         subject: audit.subject,
         record: audit.record.0,
         grant: audit.grant,
+        order: audit.order,
         rule: audit.rule.to_string(),
         reason: audit.reason.to_string(),
         operator: audit.operator.to_string(),
@@ -161,6 +170,10 @@ pub fn states(
 pub fn grants(bus: &BusOptions, lanes: u16) -> Result<HashMap<GrantId, Grant>, BusError> {
     let mut grants: HashMap<GrantId, Grant> = HashMap::new();
     each_record(bus, topics::GRANTS, lanes, Isolation::Committed, |record| {
+        // The contract in force lies among them: it is nobody's grant.
+        if record.key == topics::IN_FORCE_KEY {
+            return;
+        }
         if let Some(grant) = record.value.as_deref().and_then(|v| Grant::decode(v).ok()) {
             let joined = match grants.remove(&grant.id) {
                 Some(held) => held.join(grant),
@@ -200,18 +213,19 @@ pub fn chains(bus: &BusOptions, lanes: u16, log: &Log) -> Result<Check, BusError
     Ok(check)
 }
 
-/// Every delivery that readers of committed data see has exactly one audit entry that names it, and
-/// every such entry its delivery; per topic and lane the sequence has no gap.
+/// Every record that readers of committed data see on a consumer topic, delivery or withdrawal, has
+/// exactly one audit entry that names it, and every such entry its record; per topic and lane the
+/// sequence has no gap. A withdrawal by the bus carries no value and names the order of its entry.
 pub fn deliveries(bus: &BusOptions, contract: &Contract, log: &Log) -> Result<Check, BusError> {
     let mut check = Check::new("deliveries = audit");
     let mut audited: HashMap<(u16, u64), &Entry> = log
-        .of(AuditKind::Delivered)
-        // A withdrawal that the bus ordered is a record of the topic too.
-        .chain(log.of(AuditKind::Withdrawn))
+        .entries
+        .iter()
+        .filter(|entry| entry.is_output())
         .map(|entry| ((entry.lane, entry.number), entry))
         .collect();
     let total = audited.len();
-    let mut seen = 0_u64;
+    let (mut seen, mut withdrawn) = (0_u64, 0_u64);
     for topic in outputs(contract) {
         let mut last: HashMap<i32, u64> = HashMap::new();
         each_record(
@@ -234,20 +248,25 @@ pub fn deliveries(bus: &BusOptions, contract: &Contract, log: &Log) -> Result<Ch
                     ));
                 }
                 *sequence = header.sequence;
-                match audited.remove(&(header.audit_lane, header.audit_number)) {
-                    None => check.fault(format!("{at}: no audit entry of its own")),
-                    Some(entry) => {
-                        let same = entry.topic() == topic
-                            && i32::from(entry.lane) == record.partition
-                            && entry.output_sequence == header.sequence
-                            && entry.agreement == header.agreement;
-                        if !same {
-                            check.fault(format!(
-                                "{at}: audit entry {} is about something else",
-                                entry.id()
-                            ));
-                        }
-                    }
+                let Some(entry) = audited.remove(&(header.audit_lane, header.audit_number)) else {
+                    check.fault(format!("{at}: no audit entry of its own"));
+                    return;
+                };
+                let same = entry.topic() == topic
+                    && i32::from(entry.lane) == record.partition
+                    && entry.output_sequence == header.sequence
+                    && entry.agreement == header.agreement;
+                if !same {
+                    check.fault(format!(
+                        "{at}: audit entry {} is about something else",
+                        entry.id()
+                    ));
+                }
+                if entry.kind == AuditKind::Withdrawn {
+                    withdrawn += 1;
+                }
+                if let Some(fault) = not_as_audited(&record, entry) {
+                    check.fault(format!("{at}: {fault}"));
                 }
             },
         )?;
@@ -255,13 +274,30 @@ pub fn deliveries(bus: &BusOptions, contract: &Contract, log: &Log) -> Result<Ch
     for entry in audited.values().take(3) {
         check.fault(format!("audit entry {} has no delivery", entry.id()));
     }
-    check.equal("delivered entries", total as u64, seen);
+    check.equal("entries with an output", total as u64, seen);
     let backfilled = log
         .of(AuditKind::Delivered)
         .filter(|entry| entry.cause == AuditCause::Backfill)
         .count();
-    check.figure = format!("{seen} ({backfilled} backfilled)");
+    check.figure = format!("{seen} ({backfilled} backfilled, {withdrawn} withdrawals)");
     Ok(check)
+}
+
+/// How a record's form contradicts what the log says it is.
+fn not_as_audited(record: &Owned, entry: &Entry) -> Option<&'static str> {
+    let withdrawal = record.header(WITHDRAWAL_HEADER).map(Withdrawal::decode);
+    match (entry.kind, withdrawal) {
+        (AuditKind::Withdrawn, Some(Ok(_))) if record.value.is_some() => {
+            Some("a withdrawal with a value")
+        }
+        (AuditKind::Withdrawn, Some(Ok(withdrawal))) => {
+            let same = entry.order == Some(withdrawal.order) && entry.rule == withdrawal.reason;
+            (!same).then_some("another order or reason than the log's")
+        }
+        (AuditKind::Withdrawn, _) => Some("a withdrawal that the bus did not sign"),
+        (_, Some(_)) => Some("a delivery with the header of a withdrawal"),
+        (_, None) => None,
+    }
 }
 
 /// Per agreement and dataset (or answer): matched = delivered + denied + out of scope, and these are
@@ -391,20 +427,28 @@ pub fn kinds(
         .filter_map(|entry| entry.grant)
         .collect();
     let grants = grants(bus, contract.lanes)?;
-    check.equal(
-        "cases opened",
-        log.count(AuditKind::CaseOpened),
-        grants.len() as u64,
-    );
-    check.equal("cases opened, each once", opened.len(), grants.len());
-    let closed = grants
-        .values()
-        .filter(|grant| grant.status == GrantStatus::Closed)
-        .count();
+    let of = |kind: GrantKind, closed: bool| {
+        let all = grants.values().filter(|grant| grant.kind == kind);
+        all.filter(|grant| !closed || grant.status == GrantStatus::Closed)
+            .count() as u64
+    };
+    let cases = of(GrantKind::Case, false);
+    check.equal("cases opened", log.count(AuditKind::CaseOpened), cases);
+    check.equal("cases opened, each once", opened.len() as u64, cases);
     check.equal(
         "cases closed",
         log.count(AuditKind::CaseClosed),
-        closed as u64,
+        of(GrantKind::Case, true),
+    );
+    check.equal(
+        "consents given",
+        log.count(AuditKind::ConsentGiven),
+        of(GrantKind::Consent, false),
+    );
+    check.equal(
+        "consents revoked",
+        log.count(AuditKind::ConsentRevoked),
+        of(GrantKind::Consent, true),
     );
 
     let exposed = exposed(bus, contract)?;
@@ -419,6 +463,15 @@ pub fn kinds(
         ("exposed", AuditKind::Exposed),
         ("opened", AuditKind::CaseOpened),
         ("closed", AuditKind::CaseClosed),
+        ("withdrawn", AuditKind::Withdrawn),
+        ("orders declined", AuditKind::OrderDeclined),
+        ("superseded", AuditKind::Superseded),
+        ("consents given", AuditKind::ConsentGiven),
+        ("grants changed", AuditKind::GrantChanged),
+        ("consents revoked", AuditKind::ConsentRevoked),
+        ("contracts in force", AuditKind::ContractInForce),
+        ("slots fenced", AuditKind::SlotFenced),
+        ("erasures", AuditKind::Erased),
     ];
     let told: Vec<String> = kinds
         .iter()

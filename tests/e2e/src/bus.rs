@@ -91,6 +91,13 @@ pub fn each_record(
     })
 }
 
+/// Whether the text stands anywhere in the bytes.
+pub fn contains(haystack: &[u8], needle: &str) -> bool {
+    haystack
+        .windows(needle.len())
+        .any(|part| part == needle.as_bytes())
+}
+
 /// Records that readers of committed data see in a topic, by count.
 pub fn count(bus: &BusOptions, topic: &str, partitions: u16) -> Result<u64, BusError> {
     let mut count = 0;

@@ -3,6 +3,7 @@
 use crate::install::{Installation, repository};
 use crate::registers;
 use mz_city::{Expected, Options, load_property};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +65,87 @@ impl City {
     /// Where the registers lie.
     pub fn path(&self) -> &Path {
         &self.options.out
+    }
+}
+
+/// Columns of the insurance register that tests change.
+pub mod insured {
+    pub const STATUS: usize = 3;
+    pub const EMPLOYER: usize = 9;
+    pub const ARREARS: usize = 10;
+    pub const WAGE: usize = 11;
+    /// Values of [`STATUS`].
+    pub const INSURED: &str = "1";
+    pub const PAUSED: &str = "2";
+}
+
+impl City {
+    /// Rows of the insurance register about one person, as they stand there now.
+    pub fn insurance(&self, id: &str) -> Vec<Vec<String>> {
+        let mut rows = Vec::new();
+        self.insurance_lines(|row| {
+            if row[0] == id {
+                rows.push(row.clone());
+            }
+        });
+        rows
+    }
+
+    /// The bureau books something about one person's insurances: each row is changed.
+    pub fn books(&self, id: &str, change: impl Fn(&mut [String])) {
+        let text = self.insurance_lines(|row| {
+            if row[0] == id {
+                change(row);
+            }
+        });
+        let (bytes, _, _) = encoding_rs::GB18030.encode(&text);
+        let path = self.options.out.join("hrss/insurance.csv");
+        if let Err(error) = std::fs::write(&path, bytes) {
+            panic!("{}: {error}", path.display());
+        }
+    }
+
+    /// Every line with what `each` made of it.
+    fn insurance_lines(&self, mut each: impl FnMut(&mut Vec<String>)) -> String {
+        let path = self.options.out.join("hrss/insurance.csv");
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) => panic!("{}: {error}", path.display()),
+        };
+        let (text, _, _) = encoding_rs::GB18030.decode(&bytes);
+        let mut all = String::new();
+        for line in text.split_inclusive("\r\n") {
+            let mut row: Vec<String> = line.trim_end().split(',').map(str::to_owned).collect();
+            each(&mut row);
+            all.push_str(&row.join(","));
+            all.push_str("\r\n");
+        }
+        all
+    }
+
+    /// Lines of a register in NDJSON.
+    pub fn lines(&self, file: &str) -> Vec<Value> {
+        let path = self.options.out.join(file);
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let lines: Vec<Value> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        assert!(!lines.is_empty(), "{}: nothing in it", path.display());
+        lines
+    }
+
+    /// Changes every line of a register in NDJSON.
+    pub fn rewrites(&self, file: &str, change: impl Fn(&mut Value)) {
+        let mut text = String::new();
+        for mut line in self.lines(file) {
+            change(&mut line);
+            text.push_str(&format!("{line}\n"));
+        }
+        let path = self.options.out.join(file);
+        if let Err(error) = std::fs::write(&path, text) {
+            panic!("{}: {error}", path.display());
+        }
     }
 }
 

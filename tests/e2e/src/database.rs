@@ -48,6 +48,20 @@ pub fn number(url: &str, query: &str) -> i64 {
     })
 }
 
+/// Whether there is such a table.
+#[track_caller]
+pub fn has_table(url: &str, schema: &str, table: &str) -> bool {
+    let query = "SELECT count(*) FROM information_schema.tables
+         WHERE table_schema = $1 AND table_name = $2";
+    with(url, async |connection| {
+        sqlx::query_scalar::<_, i64>(query)
+            .bind(schema)
+            .bind(table)
+            .fetch_one(connection)
+            .await
+    }) > 0
+}
+
 /// Every row of every table of the database as text, with the table's name: what a scan for
 /// planted marks looks through. Binary columns come as hexadecimal digits and are decoded.
 #[track_caller]

@@ -5,7 +5,7 @@ use crate::audit::{self, Log};
 use crate::city::City;
 use crate::events::Events;
 use crate::install::Installation;
-use crate::{Check, registers, vault};
+use crate::{Check, database, holdings, registers, vault};
 use mz_bus::BusError;
 use mz_contract::Contract;
 use mz_journal::{AuditCause, AuditKind};
@@ -39,7 +39,7 @@ pub fn check_all(
             (dataset.clone(), (all - refused) as u64)
         })
         .collect();
-    Ok(vec![
+    let mut checks = vec![
         registers::published(&city.expected(), &events),
         registers::contents(city.path(), contract, &events),
         vault::newest(url, contract, &events),
@@ -49,5 +49,12 @@ pub fn check_all(
         audit::chains(&bus, contract.lanes, &log)?,
         vault::delivered_about_cases(url, contract, &log, &grants),
         adapter.check(url, &bus, contract, &log)?,
-    ])
+    ];
+    // Whoever runs no consent service has nobody who knows what is held.
+    if database::has_table(url, "consent", "owner")
+        && database::number(url, "SELECT count(*) FROM consent.owner") > 0
+    {
+        checks.push(holdings::held(url, &log));
+    }
+    Ok(checks)
 }

@@ -195,13 +195,16 @@ impl Installation {
         }
     }
 
-    /// A command of this installation, not started.
+    /// A command of this installation, not started; in English unless `args` name a language.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
+        if !args.contains(&"--dir") {
+            command.arg("--dir").arg(&self.dir);
+        }
+        if !args.contains(&"--lang") {
+            command.args(["--lang", "en"]);
+        }
         command
-            .arg("--dir")
-            .arg(&self.dir)
-            .args(["--lang", "en"])
             .args(args)
             .current_dir(repository())
             .env_remove("MIANZHENG_DIR")

@@ -6,8 +6,9 @@
 //! - [`wait`]: conditions instead of sleeps.
 //! - [`city`]: registers and the connectors that publish them; [`settle`]: until all is processed.
 //! - [`bus`]: whole topics, committed or not, in memory.
-//! - [`audit`]: the equations that the log must satisfy; [`vault`], [`adapter`]: the tables against
-//!   the topics; [`registers`]: the topics against the registers.
+//! - [`audit`]: the equations that the log must satisfy; [`vault`], [`adapter`], [`holdings`]: the tables
+//!   against the topics; [`registers`]: the topics against the registers.
+//! - [`people`]: consents, cases, questions, as people and officers type them.
 //! - [`drill`]: a load with processes killed at random, and then all of the above.
 //! - [`grants_drill`]: the same for consents: [`consents`] are the counters that change them,
 //!   [`arrears`] the register behind them, [`grants_check`] what must hold.
@@ -25,7 +26,9 @@ pub mod equations;
 pub mod events;
 pub mod grants_check;
 pub mod grants_drill;
+pub mod holdings;
 mod install;
+pub mod people;
 pub mod registers;
 mod service;
 pub mod settle;

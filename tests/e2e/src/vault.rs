@@ -71,7 +71,7 @@ fn facts(url: &str) -> Vec<Place> {
     })
 }
 
-/// Nobody with an open case was forgotten: whatever the vault holds about that person was delivered,
+/// Nobody with an open case or consent was forgotten: whatever the vault holds about that person was delivered,
 /// in the version that it holds, under every agreement whose case is open and that reads the dataset
 /// without a filter. This is what backfill promises.
 pub fn delivered_about_cases(
@@ -93,12 +93,11 @@ pub fn delivered_about_cases(
             )
         })
         .collect();
-    let mut open: HashMap<SubjectTag, Vec<&str>> = HashMap::new();
+    let now = chrono::Utc::now().timestamp_millis();
+    let mut open: HashMap<SubjectTag, Vec<&Grant>> = HashMap::new();
     for grant in grants.values() {
-        if grant.status == GrantStatus::Open {
-            open.entry(grant.subject)
-                .or_default()
-                .push(&grant.agreement);
+        if grant.status == GrantStatus::Open && grant.expires_ms > now {
+            open.entry(grant.subject).or_default().push(grant);
         }
     }
     let rows: Vec<FactRow> = database::with(url, async |connection| {
@@ -119,7 +118,8 @@ pub fn delivered_about_cases(
             u32::try_from(epoch).unwrap_or(0),
             u64::try_from(counter).unwrap_or(0),
         );
-        for agreement in open.get(&subject).into_iter().flatten() {
+        for grant in open.get(&subject).into_iter().flatten() {
+            let agreement = &*grant.agreement;
             let section = contract.agreement(agreement).and_then(|agreement| {
                 agreement.sections.iter().find(|section| {
                     let dataset = &contract.datasets[section.dataset_ix];
@@ -129,9 +129,14 @@ pub fn delivered_about_cases(
                 })
             });
             let Some(section) = section else { continue };
-            checked += 1;
             let dataset = &*contract.datasets[section.dataset_ix].id;
-            if !delivered.contains(&(*agreement, dataset, subject, record, version)) {
+            let covered =
+                grant.datasets.is_empty() || grant.datasets.iter().any(|one| one == dataset);
+            if !covered {
+                continue;
+            }
+            checked += 1;
+            if !delivered.contains(&(agreement, dataset, subject, record, version)) {
                 check.fault(format!(
                     "{agreement}: {dataset} {version:?} about {subject:?}"
                 ));

@@ -4,6 +4,12 @@
 
 mod golden;
 mod install;
+mod one_flow;
+mod p13_household;
+mod p14_arrears;
+mod p3_denied;
+mod p7_revoked;
+mod receipt;
 mod settlement;
 mod slots;
 mod subscriber;

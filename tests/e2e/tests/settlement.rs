@@ -3,7 +3,7 @@
 
 use mz_bus::{Isolation, TxProducer};
 use mz_e2e::audit::{Log, everything_sent_to};
-use mz_e2e::bus::read_topic;
+use mz_e2e::bus::{contains, read_topic};
 use mz_e2e::check::assert_all;
 use mz_e2e::equations::check_all;
 use mz_e2e::{World, database};
@@ -13,12 +13,6 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 const PERSONS: u64 = 400;
-
-fn contains(haystack: &[u8], needle: &str) -> bool {
-    haystack
-        .windows(needle.len())
-        .any(|part| part == needle.as_bytes())
-}
 
 fn fact_states(bundle: &Value) -> Vec<(String, String)> {
     bundle["facts"]
@@ -321,7 +315,7 @@ fn who_read_names_every_reader(world: &World, id: &str) {
 }
 
 /// No log line of any service or connector holds an identity number of the city.
-fn no_service_said_a_number(world: &World) {
+pub fn no_service_said_a_number(world: &World) {
     let numbers: HashSet<String> = lines(world, "police/household.ndjson")
         .iter()
         .chain(&lines(world, "police/appointments.ndjson"))

@@ -9,7 +9,7 @@ const TOPIC: &str = "to.police.talent-settlement.hrss.insurance.status.v1";
 
 /// A Python with the packages that the page names: `MIANZHENG_PYTHON`, else a virtual environment
 /// below `target`, filled from PyPI. Never skipped: no Python is a failure.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     if let Some(python) = std::env::var_os("MIANZHENG_PYTHON") {
         return python.into();
     }
@@ -53,16 +53,16 @@ fn python() -> PathBuf {
     python
 }
 
-/// The first Python block of the page.
-fn program() -> String {
-    let page = std::fs::read_to_string(repository().join("docs/subscriber.md")).unwrap();
+/// The first Python block of a page.
+pub fn program(page: &str) -> String {
+    let page = std::fs::read_to_string(repository().join(page)).unwrap();
     let block = page.split("```python\n").nth(1).unwrap();
     block.split("```").next().unwrap().to_owned()
 }
 
 pub fn the_page_works_as_printed(world: &World) {
     let script = world.it.dir().join("subscriber.py");
-    std::fs::write(&script, program()).unwrap();
+    std::fs::write(&script, program("docs/subscriber.md")).unwrap();
     let keys = world.it.keys();
     let prefix = world.it.prefix();
     let run = |topic: &str, principal: &str| {

@@ -211,7 +211,7 @@ impl Bench<'_> {
         ))?;
         let keys = mz_consent::ConsentKeys::load(&world.keys, &world.contract_root)?;
         let files = Contract::files(&world.contract_root)
-            .map_err(|fault| BenchError::Contract(fault.to_string()))?;
+            .map_err(|fault| BenchError::Contract(format!("{fault:?}")))?;
         let consent = mz_consent::Options::new(
             principal("bus.consent"),
             Arc::clone(&world.contract),
