@@ -114,6 +114,17 @@ impl Barrier {
         }
     }
 
+    /// Rises whenever an owner of this slot has shown a later position in some lane.
+    pub fn progress(&self, (kind, slot): (SlotKind, u32)) -> i64 {
+        let Some(at) = index(kind) else { return 0 };
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_slot = (0_u32..).zip(lanes.iter());
+        of_slot
+            .filter(|(lane, _)| lane % self.slots == slot)
+            .map(|(_, lane)| lane.shown[at])
+            .sum()
+    }
+
     /// The owner was shut out; changes below `offset` had been committed before.
     pub fn fenced(&self, kind: SlotKind, lane: u16, offset: i64) {
         let Some(at) = index(kind) else { return };
@@ -273,6 +284,19 @@ mod tests {
             barrier.standing(0, Awaited::Offset(49)).fenced,
             [(SlotKind::Gateway, 0)]
         );
+    }
+
+    #[test]
+    fn progress_is_of_one_slot_and_kind() {
+        let barrier = Barrier::new(4, 2);
+        let slot = (SlotKind::Gateway, 1);
+        let before = barrier.progress(slot);
+        barrier.shown(SlotKind::Gateway, 0, 9);
+        barrier.shown(SlotKind::Vault, 1, 9);
+        barrier.fenced(SlotKind::Gateway, 1, 9);
+        assert_eq!(barrier.progress(slot), before);
+        barrier.shown(SlotKind::Gateway, 3, 2);
+        assert!(barrier.progress(slot) > before);
     }
 
     #[test]

@@ -17,9 +17,11 @@ use crate::error::ConsentError;
 use crate::shared::{Shared, chain, now_ms};
 use crate::store::Outgoing;
 
-/// An owner that came back is left alone for this long, so that a slow one is not shut out again and
-/// again without ever getting anything done.
+/// An owner that came back is left alone for this long, and for twice as long each time that it was shut
+/// out without having shown anything: taking over means reading every grant of the slot, and whoever is
+/// shut out in the middle of that begins anew. Meanwhile it decides nothing; changes stay pending.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
+const AGAIN_AFTER_MAX: Duration = Duration::from_secs(320);
 
 type Slot = (SlotKind, u32);
 
@@ -27,13 +29,21 @@ type Slot = (SlotKind, u32);
 /// can commit, it is the last; its next commit shows that for later changes without shutting out anybody.
 type Empty = FxHashMap<Slot, TxProducer>;
 
+/// When a slot's owner may be shut out again.
+struct Patience {
+    since: Instant,
+    wait: Duration,
+    /// What the slot had shown when its owner was shut out.
+    progress: i64,
+}
+
 /// Works off what is asked until `stop`.
 pub(crate) fn serve(
     shared: &Arc<Shared>,
     asked: &Receiver<Slot>,
     stop: &AtomicBool,
 ) -> Result<(), ConsentError> {
-    let mut done: FxHashMap<Slot, Instant> = FxHashMap::default();
+    let mut done: FxHashMap<Slot, Patience> = FxHashMap::default();
     let mut empty = Empty::default();
     while !stop.load(Ordering::Acquire) {
         let slot = match asked.recv_timeout(Duration::from_millis(50)) {
@@ -48,15 +58,32 @@ pub(crate) fn serve(
                 continue;
             }
             tracing::info!(slot = name, "the slot has an owner again");
+            // It may have come a moment ago: its time begins now.
+            if let Some(patience) = done.get_mut(&slot) {
+                patience.since = Instant::now();
+            }
         }
-        let recent = done.get(&slot).is_some_and(|at| at.elapsed() < AGAIN_AFTER);
-        if recent {
-            continue;
+        let progress = shared.barrier.progress(slot);
+        let mut next = AGAIN_AFTER;
+        if let Some(patience) = done.get(&slot) {
+            let idle = progress == patience.progress;
+            let wait = if idle { patience.wait } else { AGAIN_AFTER };
+            if patience.since.elapsed() < wait {
+                continue;
+            }
+            if idle {
+                next = (patience.wait * 2).min(AGAIN_AFTER_MAX);
+            }
         }
         let started = Instant::now();
         match take(shared, slot) {
             Ok(producer) => {
-                done.insert(slot, Instant::now());
+                let patience = Patience {
+                    since: Instant::now(),
+                    wait: next,
+                    progress,
+                };
+                done.insert(slot, patience);
                 empty.insert(slot, producer);
                 metrics::counter!("mz_consent_fences_total", "kind" => slot.0.name()).increment(1);
                 tracing::warn!(
