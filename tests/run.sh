@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The one test command: format, lints, every test of the workspace against a real Kafka and PostgreSQL,
-# the drill, the demo. On a fresh Debian it installs what it needs when it is root; otherwise it says the one command.
+# the drills, the demo. On a fresh Debian it installs what it needs when it is root; otherwise it says the one command.
 #
 #   tests/run.sh                 all of it
-#   DRILL_ROUNDS=20 tests/run.sh longer drill (0: none)
+#   DRILL_ROUNDS=20 tests/run.sh longer drills (0: none)
 #
 # Last line: "N passed, N failed". Exit 0 only when nothing failed and something ran.
 set -euo pipefail
@@ -47,9 +47,9 @@ tests() {
   fi
 }
 
-drill() {
+drill() { # drill [MODE]
   if [ "${DRILL_ROUNDS:-3}" -eq 0 ]; then return; fi
-  if bash tests/drill.sh "${DRILL_ROUNDS:-3}"; then
+  if bash tests/drill.sh "$@" "${DRILL_ROUNDS:-3}"; then
     passed=$((passed + 1))
   else
     failed=$((failed + 1))
@@ -104,6 +104,7 @@ phase clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 phase build build
 phase tests tests
 phase drill drill
+phase "grants drill" drill grants
 phase demo demo
 
 printf '\n'

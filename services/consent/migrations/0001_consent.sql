@@ -4,7 +4,7 @@
 -- One active owner. Each start raises the token; each writing transaction shows its own under a row
 -- lock, so that a former owner that wakes up late can commit nothing.
 CREATE TABLE owner (
-    only      boolean     PRIMARY KEY DEFAULT true CHECK (only),
+    one       boolean     PRIMARY KEY DEFAULT true CHECK (one),
     token     bigint      NOT NULL,
     name      text        NOT NULL,
     since     timestamptz NOT NULL DEFAULT now()

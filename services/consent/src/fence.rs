@@ -12,6 +12,7 @@ use mz_journal::topics::{self, SlotKind};
 use mz_journal::{Audit, AuditCause, AuditKind, AuditWriter, Record as _, State};
 use rustc_hash::FxHashMap;
 
+use crate::barrier::slot_name;
 use crate::error::ConsentError;
 use crate::shared::{Shared, chain, now_ms};
 use crate::store::Outgoing;
@@ -20,32 +21,46 @@ use crate::store::Outgoing;
 /// again without ever getting anything done.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+type Slot = (SlotKind, u32);
+
+/// Slots that nobody has taken since their owner was shut out: the producer that shut it out. While it
+/// can commit, it is the last; its next commit shows that for later changes without shutting out anybody.
+type Empty = FxHashMap<Slot, TxProducer>;
+
 /// Works off what is asked until `stop`.
 pub(crate) fn serve(
     shared: &Arc<Shared>,
-    asked: &Receiver<(SlotKind, u32)>,
+    asked: &Receiver<Slot>,
     stop: &AtomicBool,
 ) -> Result<(), ConsentError> {
-    let mut done: FxHashMap<(SlotKind, u32), Instant> = FxHashMap::default();
+    let mut done: FxHashMap<Slot, Instant> = FxHashMap::default();
+    let mut empty = Empty::default();
     while !stop.load(Ordering::Acquire) {
-        let (kind, slot) = match asked.recv_timeout(Duration::from_millis(50)) {
+        let slot = match asked.recv_timeout(Duration::from_millis(50)) {
             Ok(asked) => asked,
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         };
-        let recent = done
-            .get(&(kind, slot))
-            .is_some_and(|at| at.elapsed() < AGAIN_AFTER);
+        let name = slot_name(slot);
+        if let Some(mut producer) = empty.remove(&slot) {
+            if let Ok(()) = shut(shared, slot, &mut producer) {
+                empty.insert(slot, producer);
+                continue;
+            }
+            tracing::info!(slot = name, "the slot has an owner again");
+        }
+        let recent = done.get(&slot).is_some_and(|at| at.elapsed() < AGAIN_AFTER);
         if recent {
             continue;
         }
         let started = Instant::now();
-        match fence(shared, kind, slot) {
-            Ok(()) => {
-                done.insert((kind, slot), Instant::now());
-                metrics::counter!("mz_consent_fences_total", "kind" => kind.name()).increment(1);
+        match take(shared, slot) {
+            Ok(producer) => {
+                done.insert(slot, Instant::now());
+                empty.insert(slot, producer);
+                metrics::counter!("mz_consent_fences_total", "kind" => slot.0.name()).increment(1);
                 tracing::warn!(
-                    slot = format!("{}-{slot}", kind.name()),
+                    slot = name,
                     ms = started.elapsed().as_millis() as u64,
                     "the slot's owner had not shown a change in time and was shut out"
                 );
@@ -53,7 +68,7 @@ pub(crate) fn serve(
             // The change stays pending; whoever asks again brings it here again.
             Err(error) => {
                 tracing::error!(
-                    slot = format!("{}-{slot}", kind.name()),
+                    slot = name,
                     error = chain(&error),
                     "shutting out a slot's owner failed"
                 );
@@ -63,42 +78,16 @@ pub(crate) fn serve(
     Ok(())
 }
 
-fn fence(shared: &Arc<Shared>, kind: SlotKind, slot: u32) -> Result<(), ConsentError> {
-    let lanes: Vec<u16> = lanes_of(slot, shared.slots, shared.lanes).collect();
-    let reader = Reader::open(&shared.bus, Isolation::Committed)?;
-    let mut ends = Vec::new();
-    for lane in &lanes {
-        // Committed view: changes below were committed before the owner is shut out.
-        let (_, high) = reader.watermarks(topics::GRANTS, i32::from(*lane))?;
-        ends.push((*lane, high));
-    }
-    let id = kind.transactional_id(slot);
+/// Ends and shuts out the owner.
+fn take(shared: &Arc<Shared>, slot: Slot) -> Result<TxProducer, ConsentError> {
+    let id = slot.0.transactional_id(slot.1);
     let mut producer = TxProducer::open(&shared.bus, &id, tuning::TRANSACTION_TIMEOUT)?;
     producer.init()?;
-    for (lane, high) in &ends {
-        shared.barrier.fenced(kind, *lane, *high);
-    }
-    // For the owner, if it comes back: it was not another owner.
-    producer.begin()?;
-    for (lane, _) in &ends {
-        let note = State {
-            lane: *lane,
-            at_ms: now_ms(),
-            ..State::default()
-        };
-        let key = topics::fence_key(kind, *lane);
-        producer.send(
-            topics::STATE,
-            i32::from(*lane),
-            &key,
-            Some(&note.encode()),
-            &[],
-        )?;
-    }
-    producer.commit()?;
+    shut(shared, slot, &mut producer)?;
+    let lanes: Vec<u16> = lanes_of(slot.1, shared.slots, shared.lanes).collect();
     let recorded = shared.runtime.block_on(async {
         let mut step = shared.store.step().await?;
-        for (lane, _) in &ends {
+        for lane in &lanes {
             let mut audit = Audit::empty(
                 AuditWriter::Consent,
                 *lane,
@@ -107,12 +96,41 @@ fn fence(shared: &Arc<Shared>, kind: SlotKind, slot: u32) -> Result<(), ConsentE
                 AuditCause::Rule,
             );
             audit.rule = "SLOT_FENCED".into();
-            audit.reason = format!("{}-{slot}", kind.name()).into();
+            audit.reason = slot_name(slot).into();
             step.send(*lane, Outgoing::Nothing, Some(&audit)).await?;
         }
         step.commit().await
     });
     recorded?;
     shared.wake.ring();
+    Ok(producer)
+}
+
+/// Shows by a commit that the producer is the slot's last: whatever had been committed to the lanes'
+/// grants before holds for everybody who comes after it. The commit holds the note for an owner that
+/// comes back.
+fn shut(shared: &Arc<Shared>, slot: Slot, producer: &mut TxProducer) -> Result<(), ConsentError> {
+    let reader = Reader::open(&shared.bus, Isolation::Committed)?;
+    let mut ends = Vec::new();
+    for lane in lanes_of(slot.1, shared.slots, shared.lanes) {
+        // Committed view: changes below were committed before the commit below.
+        let (_, high) = reader.watermarks(topics::GRANTS, i32::from(lane))?;
+        ends.push((lane, high));
+    }
+    producer.begin()?;
+    for (lane, _) in &ends {
+        let note = State {
+            lane: *lane,
+            at_ms: now_ms(),
+            ..State::default()
+        };
+        let key = topics::fence_key(slot.0, *lane);
+        let lane = i32::from(*lane);
+        producer.send(topics::STATE, lane, &key, Some(&note.encode()), &[])?;
+    }
+    producer.commit()?;
+    for (lane, high) in ends {
+        shared.barrier.fenced(slot.0, lane, high);
+    }
     Ok(())
 }

@@ -18,6 +18,9 @@ use crate::refusal::Refusal;
 use crate::shared::{InForceNow, Shared, chain, now_ms};
 use crate::store::StoreError;
 
+/// Between two times that a waiting change asks for an owner to be shut out.
+const FENCE_AGAIN: Duration = Duration::from_secs(1);
+
 /// Who calls: from the client certificate, nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -99,7 +102,7 @@ impl Handle {
     ) -> Enforcement {
         let started = Instant::now();
         let mut changed = self.shared.barrier.subscribe();
-        let mut asked = false;
+        let mut asked: Option<Instant> = None;
         loop {
             let standing = self.shared.barrier.standing(lane, awaited);
             let waited = started.elapsed();
@@ -107,14 +110,20 @@ impl Handle {
                 return enforcement(lane, &standing, waited);
             }
             let mut rest = wait - waited;
-            if standing.offset.is_some() && !asked {
-                if waited >= self.shared.fence_after {
+            if standing.offset.is_some() {
+                let due = match asked {
+                    Some(asked) => asked + FENCE_AGAIN,
+                    None => started + self.shared.fence_after,
+                };
+                let now = Instant::now();
+                if now >= due {
                     for (kind, slot) in &standing.missing {
                         self.shared.fence(*kind, *slot);
                     }
-                    asked = true;
+                    asked = Some(now);
+                    rest = rest.min(FENCE_AGAIN);
                 } else {
-                    rest = rest.min(self.shared.fence_after - waited);
+                    rest = rest.min(due - now);
                 }
             }
             // Nobody tells when the service stops: then the wait ends by itself.

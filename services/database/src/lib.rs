@@ -21,6 +21,10 @@ pub enum DatabaseError {
     Migrate(#[from] sqlx::migrate::MigrateError),
 }
 
+/// A process that froze inside a transaction holds its row locks, and whoever takes over would wait for
+/// it for ever. PostgreSQL ends such a session after this long: longer than a Kafka transaction may take.
+const IDLE_IN_TRANSACTION: &str = "15s";
+
 /// A database URL and the one schema in it that is the service's.
 #[derive(Clone)]
 pub struct Database {
@@ -59,7 +63,10 @@ impl Database {
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| DatabaseError::Url)?
             .application_name(service)
-            .options([("search_path", schema)])
+            .options([
+                ("search_path", schema),
+                ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION),
+            ])
             .disable_statement_logging();
         Ok(Self {
             options,

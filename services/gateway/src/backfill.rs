@@ -253,8 +253,8 @@ impl Backfills {
 
 /// Sources of the agreement's case sections that a grant covers, in force or not: what is sent is decided
 /// when it comes.
-fn covered<'p>(
-    plan: &'p Plan,
+fn covered(
+    plan: &Plan,
     asks: &Asks,
     agreement: &str,
     held: Option<Held>,

@@ -129,7 +129,7 @@ fn version(order: &Order) -> Version {
 }
 
 /// Whether the consumer may still be sent the record's dataset about this person. Outside the agreement's
-/// term nothing may. A section about cases rests on a grant: a suspended agreement leaves what was delivered
+/// term, or once it was terminated, nothing may. A section about cases rests on a grant: a suspended agreement leaves what was delivered
 /// where it is, and so does not end it. Any other section rests on the agreement itself.
 fn in_force(
     plan: &Plan,
@@ -141,7 +141,7 @@ fn in_force(
     let agreement = plan.agreement(reading.agreement);
     let section = &agreement.sections[reading.section];
     let day = now.moment.day();
-    if !day.is_some_and(|day| agreement.in_term(day)) {
+    if agreement.ended() || !day.is_some_and(|day| agreement.in_term(day)) {
         return false;
     }
     match section.scope {

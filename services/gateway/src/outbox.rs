@@ -19,7 +19,6 @@ use crate::options::Keys;
 use crate::people::Person;
 use crate::plan::{AnswerPlan, Plan, Reading, Source};
 use crate::stats::Counts;
-use crate::telemetry;
 use crate::wire::Refusal;
 
 /// Header that says why a delivery has no value.
@@ -162,39 +161,6 @@ impl Writer<'_> {
             lane.superseded
                 .delivered(reading.output, event.record, version);
         }
-        Ok(())
-    }
-
-    /// The row filter left the event out although it could have been delivered. If an earlier version of
-    /// its record was, consent must know: what the consumer holds no longer belongs to it.
-    pub(crate) fn superseded(
-        &mut self,
-        lane: &mut Lane,
-        reading: &Reading,
-        event: &EventRef<'_>,
-    ) -> Result<(), Halt> {
-        let output = reading.output;
-        let nothing_before = lane.outputs[output].last_seq == 0;
-        if nothing_before || lane.superseded.contains(output, event.record) {
-            return Ok(());
-        }
-        let agreement = self.plan.agreement(reading.agreement);
-        let mut entry = self.entry(lane, AuditKind::Superseded, event.cause);
-        entry.agreement = agreement.id.as_str().into();
-        entry.consumer = agreement.consumer.as_str().into();
-        entry.purpose = agreement.purpose.as_str().into();
-        entry.dataset = self.plan.outputs[output].label.as_str().into();
-        about(&mut entry, event);
-        self.audit(lane, &mut entry)?;
-        let (person, version) = (event.person.tag, event.meta.version());
-        if lane.superseded.add(output, event.record, person, version) {
-            tracing::error!(
-                lane = lane.lane,
-                "too many superseded records wait for consent: the oldest is forgotten"
-            );
-            telemetry::superseded_forgotten(lane.lane);
-        }
-        self.out.counts.superseded += 1;
         Ok(())
     }
 
@@ -448,7 +414,7 @@ impl Writer<'_> {
 }
 
 /// Which event an entry is about.
-fn about(entry: &mut Audit<'_>, event: &EventRef<'_>) {
+pub(crate) fn about(entry: &mut Audit<'_>, event: &EventRef<'_>) {
     entry.subject = event.person.tag;
     entry.record = event.record;
     entry.event = *event.digest;

@@ -8,11 +8,14 @@
 
 use std::collections::BTreeMap;
 
-use mz_journal::{RecordTag, SubjectTag, Superseded};
+use mz_journal::{AuditKind, RecordTag, SubjectTag, Superseded};
 use mz_seal::Version;
 use rustc_hash::FxHashMap;
 
-use crate::plan::Plan;
+use crate::lane::Lane;
+use crate::outbox::{EventRef, Halt, Writer, about};
+use crate::plan::{Plan, Reading};
+use crate::telemetry;
 
 /// Reports of one lane that wait for consent's answer, at most. The state record names each of them
 /// (about 100 bytes), so this bounds it; beyond it the oldest is forgotten, with an alarm.
@@ -139,6 +142,41 @@ impl Reports {
         self.by_age.remove(&report.age);
         self.by_record.remove(&key);
         true
+    }
+}
+
+impl Writer<'_> {
+    /// The row filter left the event out although it could have been delivered. If an earlier version of
+    /// its record was, consent must know: what the consumer holds no longer belongs to it.
+    pub(crate) fn superseded(
+        &mut self,
+        lane: &mut Lane,
+        reading: &Reading,
+        event: &EventRef<'_>,
+    ) -> Result<(), Halt> {
+        let output = reading.output;
+        let nothing_before = lane.outputs[output].last_seq == 0;
+        if nothing_before || lane.superseded.contains(output, event.record) {
+            return Ok(());
+        }
+        let agreement = self.plan.agreement(reading.agreement);
+        let mut entry = self.entry(lane, AuditKind::Superseded, event.cause);
+        entry.agreement = agreement.id.as_str().into();
+        entry.consumer = agreement.consumer.as_str().into();
+        entry.purpose = agreement.purpose.as_str().into();
+        entry.dataset = self.plan.outputs[output].label.as_str().into();
+        about(&mut entry, event);
+        self.audit(lane, &mut entry)?;
+        let (person, version) = (event.person.tag, event.meta.version());
+        if lane.superseded.add(output, event.record, person, version) {
+            tracing::error!(
+                lane = lane.lane,
+                "too many superseded records wait for consent: the oldest is forgotten"
+            );
+            telemetry::superseded_forgotten(lane.lane);
+        }
+        self.out.counts.superseded += 1;
+        Ok(())
     }
 }
 

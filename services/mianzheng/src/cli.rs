@@ -417,6 +417,20 @@ pub enum BenchCommand {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
         seconds: u64,
     },
+    /// From asking for a revocation to its answer "enforced", under load; what came after is looked for
+    Revoke {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// Events a second
+        #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        rate: u32,
+        /// Revocations, one after the other, and as many again by eight callers
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        revocations: u32,
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=8))]
+        slots: u32,
+    },
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@
 
 use std::cmp::Ordering;
 
-use hashbrown::HashTable;
 use mz_journal::{GrantId, GrantKind, GrantRef, GrantStatus, SubjectTag};
 use rustc_hash::FxHashMap;
+
+use crate::heads::Heads;
 
 /// Clocks of the bus's machines may differ by this much. A grant stamped up to so far ahead of
 /// this clock has begun; a grant that expires within it has expired. Milliseconds.
@@ -237,7 +238,7 @@ impl Names {
 /// All grants of some lanes, found by subject.
 pub struct GrantsIndex {
     /// First entry of each person.
-    heads: HashTable<u32>,
+    heads: Heads,
     blocks: Vec<Vec<Entry>>,
     count: usize,
     names: Names,
@@ -259,7 +260,7 @@ impl GrantsIndex {
     /// Holds at most `limit` grants.
     pub fn new(limit: usize) -> Self {
         Self {
-            heads: HashTable::new(),
+            heads: Heads::default(),
             blocks: Vec::new(),
             count: 0,
             names: Names::default(),
@@ -278,7 +279,7 @@ impl GrantsIndex {
 
     /// Memory held for grants, in bytes.
     pub fn bytes(&self) -> usize {
-        self.blocks.len() * BLOCK * size_of::<Entry>() + self.heads.allocation_size()
+        self.blocks.len() * BLOCK * size_of::<Entry>() + self.heads.bytes()
     }
 
     /// What to ask about one dataset of an agreement. `None` when grants name more agreements than
@@ -351,36 +352,50 @@ impl GrantsIndex {
     /// The person's first entry, or [`NONE`].
     fn head(&self, subject: &[u8; 16]) -> u32 {
         let blocks = &self.blocks;
-        let same = |at: &u32| entry(blocks, *at).is_some_and(|entry| entry.subject == *subject);
-        self.heads
-            .find(hash(subject), same)
-            .copied()
-            .unwrap_or(NONE)
+        let same = |at| entry(blocks, at).is_some_and(|entry| entry.subject == *subject);
+        self.heads.find(hash(subject), same).unwrap_or(NONE)
     }
 
     /// Puts an entry before the person's others.
     fn add(&mut self, mut fresh: Entry) {
         // Fits: the limit is below u32::MAX.
         let at = self.count as u32;
-        fresh.next = NONE;
+        if !self.heads.has_room() {
+            self.grow();
+        }
+        fresh.next = self.lead(&fresh.subject, at);
         if self.count.is_multiple_of(BLOCK) {
             self.blocks.push(Vec::with_capacity(BLOCK));
-        }
-        let blocks = &self.blocks;
-        let same =
-            |at: &u32| entry(blocks, *at).is_some_and(|entry| entry.subject == fresh.subject);
-        match self.heads.find_mut(hash(&fresh.subject), same) {
-            Some(head) => fresh.next = std::mem::replace(head, at),
-            None => {
-                self.heads.insert_unique(hash(&fresh.subject), at, |at| {
-                    entry(blocks, *at).map_or(0, |entry| hash(&entry.subject))
-                });
-            }
         }
         if let Some(block) = self.blocks.last_mut() {
             block.push(fresh);
         }
         self.count += 1;
+    }
+
+    /// Makes an entry the person's first; answers the one that was.
+    fn lead(&mut self, subject: &[u8; 16], at: u32) -> u32 {
+        let blocks = &self.blocks;
+        let same = |at| entry(blocks, at).is_some_and(|entry| entry.subject == *subject);
+        match self.heads.find_mut(hash(subject), same) {
+            Some(head) => std::mem::replace(head, at),
+            None => {
+                self.heads.insert(hash(subject), at);
+                NONE
+            }
+        }
+    }
+
+    /// A larger table, filled from the entries as they lie: in order through the memory, where going
+    /// through the old table would jump.
+    fn grow(&mut self) {
+        self.heads.grow();
+        // Fits: as in `add`.
+        for at in 0..self.count as u32 {
+            let (block, place) = (at as usize / BLOCK, at as usize % BLOCK);
+            let subject = self.blocks[block][place].subject;
+            self.blocks[block][place].next = self.lead(&subject, at);
+        }
     }
 
     /// What the person's grants say to `ask` at `now_ms`. Of several in force, the one that expires

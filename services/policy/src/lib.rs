@@ -7,6 +7,7 @@
 mod asks;
 mod decide;
 mod grants;
+mod heads;
 mod permit;
 
 pub use asks::Asks;

@@ -113,6 +113,10 @@ proptest! {
             let held = index.get(*subject, *id).unwrap();
             prop_assert_eq!(held.status, grant.status);
             prop_assert_eq!((held.kind, held.counter), (grant.kind, grant.counter));
+            // What is closed has no times that matter.
+            if grant.status == GrantStatus::Closed {
+                continue;
+            }
             // Whole seconds, never in force for longer than the grant says.
             prop_assert!((0..1000).contains(&(held.opened_ms - grant.opened_ms)));
             prop_assert!((0..1000).contains(&(grant.expires_ms - held.expires_ms)));
@@ -135,7 +139,12 @@ proptest! {
         let (one, other) = (fill(&copies.0), fill(&copies.1));
         for id in 0u8..6 {
             let key = (SubjectTag([id % 3; 16]), GrantId([id; 16]));
-            prop_assert_eq!(one.get(key.0, key.1), other.get(key.0, key.1));
+            // Agreements are numbered as they are met: not by that.
+            let said = |index: &GrantsIndex| {
+                let held = index.get(key.0, key.1)?;
+                Some((held.status, held.counter, held.opened_ms, held.expires_ms))
+            };
+            prop_assert_eq!(said(&one), said(&other));
         }
     }
 }

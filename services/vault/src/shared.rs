@@ -48,7 +48,6 @@ pub struct Shared {
 }
 
 impl Shared {
-    #[expect(clippy::too_many_arguments, reason = "made in one place, from Options")]
     pub fn new(
         bus: BusOptions,
         contract: Arc<Contract>,

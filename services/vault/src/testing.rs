@@ -10,7 +10,7 @@
 
 mod events;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,9 @@ use mz_bus::plan::{self, PlanOptions};
 use mz_bus::{BusOptions, Isolation, Polled, Position, Reader, TlsFiles, TxProducer, tuning};
 use mz_contract::{Contract, Dataset, IdNumber, Mode};
 use mz_journal::topics::{self, SlotKind};
-use mz_journal::{Audit, Grant, Record as _, SourceStatus};
+use mz_journal::{
+    Audit, ContractFile, ContractVersion, Grant, InForce, Order, Record as _, SourceStatus, State,
+};
 use mz_keys::public::KeyUse;
 use mz_keys::{KeysDir, PlacementKey, RecordKey, department_signer};
 use mz_seal::testing::WireEvent;
@@ -247,6 +249,112 @@ impl Gateway {
     pub fn grant(&mut self, lane: u16, grant: &Grant) {
         let key = topics::grant_key(grant.subject, grant.id);
         self.send(topics::GRANTS, lane, &key, &grant.encode());
+    }
+}
+
+/// Writes to the bus's own topics as the consent service does.
+pub struct Consent {
+    bus: BusOptions,
+    producer: TxProducer,
+}
+
+impl Consent {
+    pub fn open(bus: &TestBus) -> Self {
+        let bus = bus.bus("bus.consent");
+        let id = SlotKind::Consent.transactional_id(0);
+        let mut producer = TxProducer::open(&bus, &id, tuning::TRANSACTION_TIMEOUT).unwrap();
+        producer.init().unwrap();
+        Self { bus, producer }
+    }
+
+    pub fn grant(&mut self, lane: u16, grant: &Grant) {
+        let key = topics::grant_key(grant.subject, grant.id);
+        self.send(&[(topics::GRANTS, lane, key.to_vec(), grant.encode())]);
+    }
+
+    pub fn order(&mut self, lane: u16, order: &Order) {
+        let key = order.subject.0.to_vec();
+        self.send(&[(topics::ORDERS, lane, key, order.encode())]);
+    }
+
+    /// Publishes the files of a version; `digest` is theirs unless the test lies.
+    pub fn publish_version(
+        &mut self,
+        version: u64,
+        digest: [u8; 32],
+        files: &BTreeMap<String, String>,
+    ) {
+        let list = ContractVersion {
+            version,
+            digest,
+            paths: files.keys().cloned().collect(),
+            at_ms: 1,
+        };
+        let mut records = vec![(topics::CONTRACT, 0, digest.to_vec(), list.encode())];
+        for (path, text) in files {
+            let file = ContractFile {
+                digest,
+                path: path.clone(),
+                bytes: text.clone().into_bytes(),
+            };
+            records.push((topics::CONTRACT, 0, file.key(), file.encode()));
+        }
+        self.send(&records);
+    }
+
+    /// Puts a version in force in `lanes`.
+    pub fn in_force(
+        &mut self,
+        version: u64,
+        digest: [u8; 32],
+        lanes: impl IntoIterator<Item = u16>,
+    ) {
+        let note = InForce {
+            version,
+            digest,
+            at_ms: 1,
+        };
+        let record = |lane| {
+            let key = topics::IN_FORCE_KEY.to_vec();
+            (topics::GRANTS, lane, key, note.encode())
+        };
+        let records: Vec<_> = lanes.into_iter().map(record).collect();
+        self.send(&records);
+    }
+
+    /// Shuts the owner of a vault slot out and leaves the note.
+    pub fn fence(&self, slot: u32) {
+        let id = SlotKind::Vault.transactional_id(slot);
+        let mut producer = TxProducer::open(&self.bus, &id, tuning::TRANSACTION_TIMEOUT).unwrap();
+        producer.init().unwrap();
+        producer.begin().unwrap();
+        for lane in mz_bus::lanes_of(slot, SLOTS, LANES) {
+            let note = State {
+                lane,
+                ..State::default()
+            };
+            let key = topics::fence_key(SlotKind::Vault, lane);
+            producer
+                .send(
+                    topics::STATE,
+                    i32::from(lane),
+                    &key,
+                    Some(&note.encode()),
+                    &[],
+                )
+                .unwrap();
+        }
+        producer.commit().unwrap();
+    }
+
+    fn send(&mut self, records: &[(&str, u16, Vec<u8>, Vec<u8>)]) {
+        self.producer.begin().unwrap();
+        for (topic, lane, key, value) in records {
+            self.producer
+                .send(topic, i32::from(*lane), key, Some(value), &[])
+                .unwrap();
+        }
+        self.producer.commit().unwrap();
     }
 }
 

@@ -49,7 +49,8 @@ impl AdapterTables {
         format!("to.{}.{}.", self.consumer, self.purpose)
     }
 
-    fn table(&self, topic: &str) -> String {
+    /// The table of one of its topics.
+    pub fn table(&self, topic: &str) -> String {
         let label = topic.strip_prefix(&self.topic_prefix()).unwrap_or(topic);
         label.replace(['.', '-'], "_")
     }

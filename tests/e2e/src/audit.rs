@@ -17,6 +17,8 @@ pub struct Entry {
     pub writer: AuditWriter,
     pub lane: u16,
     pub number: u64,
+    /// Where it lies in `bus.audit`, partition `lane`.
+    pub offset: i64,
     pub at_ms: i64,
     pub kind: AuditKind,
     pub cause: AuditCause,
@@ -85,7 +87,7 @@ impl Log {
                 .entry((writer, lane))
                 .or_insert_with(|| Chain::new(writer, lane));
             match chain.check(&record.key, bytes) {
-                Ok(audit) => log.entries.push(entry(&audit)),
+                Ok(audit) => log.entries.push(entry(&audit, record.offset)),
                 Err(broken) => log.breaks.push(format!("{}: {broken}", writer.name())),
             }
         })?;
@@ -108,11 +110,12 @@ impl Log {
     }
 }
 
-fn entry(audit: &Audit<'_>) -> Entry {
+fn entry(audit: &Audit<'_>, offset: i64) -> Entry {
     Entry {
         writer: audit.writer,
         lane: audit.lane,
         number: audit.number,
+        offset,
         at_ms: audit.at_ms,
         kind: audit.kind,
         cause: audit.cause,
@@ -483,7 +486,7 @@ pub fn kinds(
 }
 
 /// Records on consumer topics that readers of uncommitted data see and others don't.
-fn exposed(bus: &BusOptions, contract: &Contract) -> Result<u64, BusError> {
+pub fn exposed(bus: &BusOptions, contract: &Contract) -> Result<u64, BusError> {
     let mut exposed = 0;
     for topic in outputs(contract) {
         let count = |isolation| -> Result<u64, BusError> {

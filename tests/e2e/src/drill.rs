@@ -50,10 +50,10 @@ impl Round {
 }
 
 /// A small generator, so that a seed repeats the order of strikes (not what they hit).
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         // SplitMix64.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -382,7 +382,7 @@ impl Drill {
 }
 
 /// When and which slots this process took over, in its own words.
-fn taken(gateway: &Service) -> Vec<(String, u32)> {
+pub(crate) fn taken(gateway: &Service) -> Vec<(String, u32)> {
     gateway
         .said()
         .lines()
@@ -395,7 +395,7 @@ fn taken(gateway: &Service) -> Vec<(String, u32)> {
 }
 
 /// Who took each slot over last.
-fn owners(gateways: &[Service]) -> BTreeMap<u32, usize> {
+pub(crate) fn owners(gateways: &[Service]) -> BTreeMap<u32, usize> {
     let mut last: BTreeMap<u32, (String, usize)> = BTreeMap::new();
     for (index, gateway) in gateways.iter().enumerate() {
         for (time, slot) in taken(gateway) {

@@ -10,16 +10,22 @@
 //!   against the topics; [`registers`]: the topics against the registers.
 //! - [`people`]: consents, cases, questions, as people and officers type them.
 //! - [`drill`]: a load with processes killed at random, and then all of the above.
+//! - [`grants_drill`]: the same for consents: [`consents`] are the counters that change them,
+//!   [`arrears`] the register behind them, [`grants_check`] what must hold.
 
 pub mod adapter;
+pub mod arrears;
 pub mod audit;
 pub mod bus;
 pub mod check;
 pub mod city;
+pub mod consents;
 pub mod database;
 pub mod drill;
 pub mod equations;
 pub mod events;
+pub mod grants_check;
+pub mod grants_drill;
 pub mod holdings;
 mod install;
 pub mod people;

@@ -1,6 +1,6 @@
 //! Waiting for a condition. There is no sleep for a guessed time anywhere in the tests.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::time::{Duration, Instant};
 
 const POLL: Duration = Duration::from_millis(50);
@@ -48,5 +48,14 @@ pub fn until<T: Debug>(
     match found {
         Some(value) => value,
         None => panic!("waited {limit:?} for: {what}; last seen: {last:?}"),
+    }
+}
+
+/// The value; panics with `what` and the error otherwise.
+#[track_caller]
+pub fn good<T, E: Display>(what: &str, result: Result<T, E>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{what}: {error}"),
     }
 }

@@ -84,7 +84,7 @@ impl Store {
         let pool = database.0.pool(MAX_CONNECTIONS);
         let token = sqlx::query_scalar(
             "INSERT INTO owner (token, name) VALUES (1, $1)
-             ON CONFLICT (only) DO UPDATE SET token = owner.token + 1, name = $1, since = now()
+             ON CONFLICT (one) DO UPDATE SET token = owner.token + 1, name = $1, since = now()
              RETURNING token",
         )
         .bind(name)

@@ -384,7 +384,7 @@ fn grants_change_only_by_those_who_may() {
 fn an_operator_opens_a_case_for_a_family_and_its_facts_come() {
     let mut world = World::new();
     let family = [person(10), person(11), person(12)];
-    let mut hrss = world.bus.connector("hrss", "social-insurance");
+    let mut hrss = world.bus.connector("hrss", "insurance");
     hrss.publish(
         family
             .iter()

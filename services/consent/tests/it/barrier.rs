@@ -21,7 +21,7 @@ pub fn arrears(id: &IdNumber, months: i64) -> Event {
 fn nothing_is_delivered_after_a_revocation_is_enforced() {
     let world = World::new();
     let people: Vec<IdNumber> = (100..130).map(person).collect();
-    let mut hrss = world.bus.connector("hrss", "social-insurance");
+    let mut hrss = world.bus.connector("hrss", "insurance");
     hrss.publish(people.iter().map(|id| arrears(id, 3)).collect());
     let grants: Vec<String> = people
         .iter()
@@ -93,7 +93,7 @@ fn nothing_is_delivered_after_a_revocation_is_enforced() {
 fn a_slot_without_an_owner_is_shut_out_and_what_comes_after_obeys() {
     let mut world = World::new();
     let id = person(140);
-    let mut hrss = world.bus.connector("hrss", "social-insurance");
+    let mut hrss = world.bus.connector("hrss", "insurance");
     hrss.publish(vec![arrears(&id, 3)]);
     let given = world.give("f-1", &id, RETIREMENT);
     eventually("delivered", || world.counts(ARREARS_TOPIC).0 == 1);

@@ -29,7 +29,7 @@ fn enforced(view: &InForceView) -> bool {
 fn an_agreement_is_suspended_resumed_and_ended_at_once() {
     let world = World::new();
     let (id, later) = (person(300), person(301));
-    let mut hrss = world.bus.connector("hrss", "social-insurance");
+    let mut hrss = world.bus.connector("hrss", "insurance");
     hrss.publish(vec![arrears(&id, 3)]);
     world.give("k-1", &id, RETIREMENT);
     world.give("k-2", &later, RETIREMENT);
@@ -98,7 +98,7 @@ fn an_agreement_is_suspended_resumed_and_ended_at_once() {
 fn only_the_security_administrator_rules_and_a_bad_version_changes_nothing() {
     let mut world = World::new();
     let id = person(310);
-    let mut hrss = world.bus.connector("hrss", "social-insurance");
+    let mut hrss = world.bus.connector("hrss", "insurance");
     hrss.publish(vec![arrears(&id, 3)]);
     world.give("m-1", &id, RETIREMENT);
     eventually("delivered", || world.held(ARREARS_TOPIC) == 1);

@@ -11,7 +11,7 @@ use mz_vault::testing::{eventually, person};
 fn erasing_a_person_ends_calls_back_and_destroys() {
     let world = World::new();
     let (id, other) = (person(400), person(401));
-    let mut hrss = world.bus.connector("hrss", "social-insurance");
+    let mut hrss = world.bus.connector("hrss", "insurance");
     hrss.publish(vec![arrears(&id, 3), arrears(&other, 3)]);
     world.give("x-1", &id, RETIREMENT);
     world.give("x-2", &other, RETIREMENT);

@@ -20,7 +20,7 @@ fn open(world: &World) -> mz_consent::model::Withdrawals {
 fn a_revoked_consent_is_called_back_with_a_receipt_and_comes_again_when_given_again() {
     let world = World::new();
     let (id, other) = (person(200), person(201));
-    let mut hrss = world.bus.connector("hrss", "social-insurance");
+    let mut hrss = world.bus.connector("hrss", "insurance");
     hrss.publish(vec![arrears(&id, 3), arrears(&other, 2)]);
     let given = world.give("w-1", &id, RETIREMENT);
     world.give("w-2", &other, RETIREMENT);
@@ -130,7 +130,7 @@ fn a_record_that_leaves_the_agreed_rows_is_called_back_from_its_holders_alone() 
 fn arrears_that_are_paid_leave_the_union() {
     let world = World::new();
     let id = person(220);
-    let mut hrss = world.bus.connector("hrss", "social-insurance");
+    let mut hrss = world.bus.connector("hrss", "insurance");
     world.give("a-1", &id, RETIREMENT);
     hrss.publish(vec![arrears(&id, 5)]);
     eventually("the union sees arrears", || world.held(ARREARS_TOPIC) == 1);
@@ -144,7 +144,7 @@ fn arrears_that_are_paid_leave_the_union() {
 fn a_value_that_was_corrected_after_the_consent_ended_is_not_kept() {
     let world = World::new();
     let id = person(230);
-    let mut hrss = world.bus.connector("hrss", "social-insurance");
+    let mut hrss = world.bus.connector("hrss", "insurance");
     hrss.publish(vec![arrears(&id, 3)]);
     let given = world.give("c-1", &id, RETIREMENT);
     eventually("delivered", || world.held(ARREARS_TOPIC) == 1);
@@ -169,7 +169,7 @@ fn a_value_that_was_corrected_after_the_consent_ended_is_not_kept() {
 fn a_consent_ends_by_the_clock_and_is_called_back_by_itself() {
     let mut world = World::new();
     let id = person(240);
-    let mut hrss = world.bus.connector("hrss", "social-insurance");
+    let mut hrss = world.bus.connector("hrss", "insurance");
     hrss.publish(vec![arrears(&id, 3)]);
     let given = world.give("e-1", &id, RETIREMENT);
     eventually("delivered", || world.held(ARREARS_TOPIC) == 1);

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use mz_contract::IdNumber;
 use mz_gateway::{Error, Options, Stats, run_slot};
-use mz_journal::{FactBody, FactReply, Fetch, GrantId, Record as _, StoredFact, topics};
+use mz_journal::{FactBody, FactReply, Fetch, Record as _, StoredFact, topics};
 use mz_seal::headers;
 
 use crate::world::*;
@@ -79,7 +79,8 @@ impl Gateway {
 /// Answers fetches as the vault does: below the fences, newest version per record, then done.
 #[derive(Default)]
 pub struct Vault {
-    answered: BTreeSet<(GrantId, u32)>,
+    /// Requests answered, by lane and place: a grant that opens again asks again from attempt 1.
+    answered: BTreeSet<(u16, usize)>,
 }
 
 impl Vault {
@@ -164,8 +165,11 @@ impl Vault {
 
     /// Answers what was asked since the last call.
     pub fn serve(&mut self, world: &World) {
+        let mut place = BTreeMap::new();
         for (lane, fetch) in Self::fetches(world) {
-            if self.answered.insert((fetch.grant, fetch.attempt)) {
+            let at = place.entry(lane).or_insert(0);
+            *at += 1;
+            if self.answered.insert((lane, *at)) {
                 let mut replies = Self::facts(world, lane, &fetch);
                 let count = replies.len() as u64;
                 replies.push(Self::done(&fetch, count));

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mz_bench::gateway::{Grants, Options, arrival, grants as run_grants, run as run_gateway};
+use mz_bench::gateway::{
+    Grants, Options, Revocations, arrival, grants as run_grants, revocations, run as run_gateway,
+};
 use mz_stack::StackInfo;
 
 use crate::cli::BenchCommand;
@@ -45,6 +47,19 @@ pub fn run(dir: &Path, command: &BenchCommand) -> Outcome {
             rate,
             seconds,
         } => adapter(dir, *json, *rate, *seconds),
+        BenchCommand::Revoke {
+            json,
+            rate,
+            revocations,
+            slots,
+        } => {
+            let what = Revocations {
+                rate: *rate,
+                revocations: usize::try_from(*revocations).unwrap_or(usize::MAX),
+                slots: *slots,
+            };
+            revoke(dir, *json, what)
+        }
     }
 }
 
@@ -97,6 +112,30 @@ fn adapter(dir: &Path, json: bool, rate: u32, seconds: u64) -> Outcome {
         );
     }
     Ok(())
+}
+
+fn revoke(dir: &Path, json: bool, what: Revocations) -> Outcome {
+    let instance = Instance::open(dir)?;
+    let options = options(dir, &instance)?;
+    let report = revocations(&options, what, &instance.database_url()?, &step)
+        .map_err(|error| Failure::chain(exit::FAILED, &error))?;
+    if json {
+        let text =
+            serde_json::to_string(&report).map_err(|error| Failure::chain(exit::FAILED, &error))?;
+        say_line!("{text}");
+    } else {
+        say_line!("{report}");
+    }
+    if report.holds() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        exit::FAILED,
+        say(
+            "撤回未全部生效，或生效之后仍有交付",
+            "not every revocation was enforced, or something was delivered after one was",
+        ),
+    ))
 }
 
 fn load(dir: &Path, json: bool, what: Grants) -> Outcome {

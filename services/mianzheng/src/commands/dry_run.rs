@@ -68,12 +68,13 @@ fn table(report: &Report) {
             ),
         )
     );
+    let reasons = Reasons::built_in();
     let mut same = 0;
     for row in &report.rows {
         if row.is_same() {
             same += 1;
         } else {
-            difference(row);
+            difference(row, &reasons);
         }
     }
     say_line!(
@@ -83,13 +84,12 @@ fn table(report: &Report) {
             &format!("{same} others: no difference"),
         )
     );
-    let reasons = Reasons::built_in();
     for note in &report.notes {
         say_line!("{}: {}", note.about, reasons.text(note.code, lang()));
     }
 }
 
-fn difference(row: &Row) {
+fn difference(row: &Row, reasons: &Reasons) {
     say_line!("{} <- {}", row.agreement, row.dataset);
     for (transition, count) in &row.transitions {
         let Some((before, after)) = transition.split_once("->") else {
@@ -99,7 +99,6 @@ fn difference(row: &Row) {
             say_line!("  {} -> {}: {count}", outcome(before), outcome(after));
         }
     }
-    let reasons = Reasons::built_in();
     for (code, count) in &row.denied_by {
         let text = reasons.text(code, lang());
         say_line!("    {code} ({text}): {count}");

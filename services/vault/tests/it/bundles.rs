@@ -69,7 +69,7 @@ impl Sources {
     }
 }
 
-fn states(bundle: &Bundle) -> BTreeMap<&str, FactState> {
+pub fn states(bundle: &Bundle) -> BTreeMap<&str, FactState> {
     bundle
         .facts
         .iter()
@@ -77,12 +77,12 @@ fn states(bundle: &Bundle) -> BTreeMap<&str, FactState> {
         .collect()
 }
 
-fn fact<'b>(bundle: &'b Bundle, need: &str) -> &'b FactEntry {
+pub fn fact<'b>(bundle: &'b Bundle, need: &str) -> &'b FactEntry {
     bundle.facts.iter().find(|fact| fact.need == need).unwrap()
 }
 
 /// The vault's own records of one person, checked to continue one another.
-fn log(bus: &TestBus, id: &IdNumber) -> Vec<Audit<'static>> {
+pub fn log(bus: &TestBus, id: &IdNumber) -> Vec<Audit<'static>> {
     let subject = bus.vault_keys().subject.tag(id);
     let mut chains: BTreeMap<i32, Chain> = BTreeMap::new();
     let mut found = Vec::new();
@@ -274,7 +274,11 @@ fn a_silent_source_is_unavailable_and_never_missing() {
     service.stop().unwrap();
 }
 
-fn eventually_bundle(handle: &Handle, id: &IdNumber, holds: impl Fn(&Bundle) -> bool) -> Bundle {
+pub fn eventually_bundle(
+    handle: &Handle,
+    id: &IdNumber,
+    holds: impl Fn(&Bundle) -> bool,
+) -> Bundle {
     let deadline = Instant::now() + mz_vault::testing::PATIENCE;
     loop {
         let bundle = ask(handle, id).unwrap();

@@ -5,6 +5,9 @@
 mod altered;
 mod bundles;
 mod codes;
+mod in_force;
+mod orders;
+mod reach;
 mod rest;
 mod slots;
 mod store;

@@ -14,7 +14,7 @@ use mz_vault::testing::{
 use mz_vault::{Options, Ownership, Service, VaultError};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-fn query(bus: &TestBus, sql: &str) -> i64 {
+pub fn query(bus: &TestBus, sql: &str) -> i64 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -28,7 +28,7 @@ fn query(bus: &TestBus, sql: &str) -> i64 {
     })
 }
 
-fn facts(bus: &TestBus) -> i64 {
+pub fn facts(bus: &TestBus) -> i64 {
     query(bus, "SELECT count(*) FROM vault.fact")
 }
 
@@ -344,7 +344,7 @@ fn replies(bus: &TestBus, grant: u8) -> (Vec<mz_journal::StoredFact>, Option<u64
 }
 
 /// How many facts came for a grant, and whether `done` did.
-fn count(bus: &TestBus, grant: u8) -> (u64, bool) {
+pub fn count(bus: &TestBus, grant: u8) -> (u64, bool) {
     let (mut facts, mut done) = (0, false);
     bus.read(topics::FACTS, |record| {
         let reply = FactReply::decode(record.value.unwrap()).unwrap();
@@ -358,7 +358,7 @@ fn count(bus: &TestBus, grant: u8) -> (u64, bool) {
     (facts, done)
 }
 
-fn end_of(bus: &TestBus, topic: &str, lane: u16) -> i64 {
+pub fn end_of(bus: &TestBus, topic: &str, lane: u16) -> i64 {
     let mut last = -1;
     bus.read(topic, |record| {
         if record.partition == i32::from(lane) {
@@ -368,7 +368,7 @@ fn end_of(bus: &TestBus, topic: &str, lane: u16) -> i64 {
     last + 1
 }
 
-fn grants_position(bus: &TestBus, lane: u16) -> i64 {
+pub fn grants_position(bus: &TestBus, lane: u16) -> i64 {
     let key = topics::state_key(SlotKind::Vault, lane);
     let mut position = -1;
     assert!(lane < LANES);

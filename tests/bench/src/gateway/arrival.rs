@@ -104,7 +104,7 @@ fn measure(
 }
 
 /// The name is made of digits here, so it needs no quoting.
-fn drop_schema(url: &str, schema: &str) -> Result<(), BenchError> {
+pub(super) fn drop_schema(url: &str, schema: &str) -> Result<(), BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

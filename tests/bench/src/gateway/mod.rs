@@ -11,6 +11,8 @@ mod measure;
 mod passthrough;
 mod publish;
 mod report;
+mod revoke;
+mod revoke_check;
 mod rounds;
 mod shape;
 mod world;
@@ -18,6 +20,8 @@ mod world;
 pub use arrival::{Arrival, arrival};
 pub use grants::{Grants, GrantsReport, grants};
 pub use report::{Config, Latency, Pair, Report, Rounds, Throughput};
+pub use revoke::{Revocations, RevokeReport, Waits, revocations};
+pub use revoke_check::Verdict;
 pub use shape::Shape;
 
 use measure::cpu_seconds;
@@ -96,6 +100,16 @@ pub enum BenchError {
     Gateway(#[from] mz_gateway::Error),
     #[error(transparent)]
     Adapter(#[from] mz_adapter::Error),
+    #[error(transparent)]
+    Vault(#[from] mz_vault::VaultError),
+    #[error(transparent)]
+    VaultStore(#[from] mz_vault::store::StoreError),
+    #[error(transparent)]
+    Consent(#[from] mz_consent::ConsentError),
+    #[error(transparent)]
+    ConsentStore(#[from] mz_consent::store::StoreError),
+    #[error("the consent service refused")]
+    Refused(#[from] mz_consent::Refusal),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
     #[error("the benchmark's own event does not verify")]
@@ -225,8 +239,19 @@ fn summarise(
 
 /// Topics and access rules for each side.
 fn set_up<const N: usize>(world: &World, sides: [&Side; N]) -> Result<(), BenchError> {
+    set_up_slots(world, sides, 1)
+}
+
+fn set_up_slots<const N: usize>(
+    world: &World,
+    sides: [&Side; N],
+    slots: u32,
+) -> Result<(), BenchError> {
     for side in sides {
-        let plan_options = mz_bus::plan::PlanOptions::default();
+        let plan_options = mz_bus::plan::PlanOptions {
+            slots,
+            ..mz_bus::plan::PlanOptions::default()
+        };
         let plan = mz_bus::plan::plan(&side.admin, &world.contract, &plan_options)?;
         mz_bus::plan::apply(&side.admin, &plan)?;
     }

@@ -71,9 +71,27 @@ impl<'w> Stream<'w> {
 
     /// Seals the next `count` events as one batch. Each `ce_id` says when.
     pub(super) fn batch(&mut self, count: usize) -> Result<Vec<Published>, BenchError> {
+        let people = self.world.people.len() as u64;
+        let places: Vec<(usize, usize)> = (self.made..)
+            .take(count)
+            .map(|number| {
+                let kind = usize::try_from(number % 5).unwrap_or_default();
+                let person = usize::try_from(number / 5 % people).unwrap_or_default();
+                (person, kind)
+            })
+            .collect();
+        self.batch_about(&places)
+    }
+
+    /// The same about these people and insurances.
+    pub(super) fn batch_about(
+        &mut self,
+        places: &[(usize, usize)],
+    ) -> Result<Vec<Published>, BenchError> {
+        let count = places.len();
         let (mut drafts, mut keys) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for _ in 0..count {
-            let (draft, key) = self.draft()?;
+        for (person, kind) in places {
+            let (draft, key) = self.draft(*person, *kind)?;
             drafts.push(draft);
             keys.push(key);
         }
@@ -102,10 +120,8 @@ impl<'w> Stream<'w> {
             .collect())
     }
 
-    fn draft(&mut self) -> Result<(Draft, [u8; 32]), BenchError> {
-        let kind = usize::try_from(self.made % 5).unwrap_or_default();
+    fn draft(&mut self, at: usize, kind: usize) -> Result<(Draft, [u8; 32]), BenchError> {
         let people = self.world.people.len() as u64;
-        let at = usize::try_from(self.made / 5 % people).unwrap_or_default();
         let pass = i64::try_from(self.made / 5 / people).unwrap_or_default();
         let person = &self.world.people[at];
         self.made += 1;

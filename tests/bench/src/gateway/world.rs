@@ -8,7 +8,7 @@ use mz_journal::SubjectTag;
 use mz_keys::public::KeyUse;
 use mz_keys::{KeysDir, PlacementKey, RecordKey, SubjectKey, department_signer};
 use mz_seal::Signer;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -22,13 +22,8 @@ const LANES: u16 = 8;
 /// Agreements, each with a delivery of every event.
 pub(super) const AGREEMENTS: [&str; 2] = ["police/bench", "realestate/bench"];
 
-const FILES: [(&str, &str); 11] = [
-    // Filled in below.
-    ("schema-ids.yaml", "ids: []\n"),
-    (
-        "installation.yaml",
-        include_str!("../../contract/installation.yaml"),
-    ),
+/// The two agreements of the gateway's benchmark.
+const CASES: [(&str, &str); 2] = [
     (
         "agreements/police/bench.yaml",
         include_str!("../../contract/police.yaml"),
@@ -36,6 +31,20 @@ const FILES: [(&str, &str); 11] = [
     (
         "agreements/realestate/bench.yaml",
         include_str!("../../contract/realestate.yaml"),
+    ),
+];
+/// One that rests on consent.
+const CONSENT: [(&str, &str); 1] = [(
+    "agreements/police/bench.yaml",
+    include_str!("../../contract/consent.yaml"),
+)];
+
+const FILES: [(&str, &str); 9] = [
+    // Filled in below.
+    ("schema-ids.yaml", "ids: []\n"),
+    (
+        "installation.yaml",
+        include_str!("../../contract/installation.yaml"),
     ),
     (
         "reasons.yaml",
@@ -82,6 +91,8 @@ pub(super) struct World {
     pub signer: Box<dyn Signer>,
     pub record_key: RecordKey,
     pub people: Vec<Person>,
+    pub keys: KeysDir,
+    pub contract_root: PathBuf,
     _dir: TempDir,
 }
 
@@ -91,9 +102,18 @@ impl World {
     }
 
     pub(super) fn with_lanes(count: u32, lanes: u16) -> Result<Self, BenchError> {
+        Self::made(count, lanes, &CASES)
+    }
+
+    /// One agreement by consent instead of two by cases.
+    pub(super) fn by_consent(count: u32) -> Result<Self, BenchError> {
+        Self::made(count, LANES, &CONSENT)
+    }
+
+    fn made(count: u32, lanes: u16, agreements: &[(&str, &str)]) -> Result<Self, BenchError> {
         let dir = tempfile::tempdir().map_err(BenchError::Folder)?;
         let root = dir.path().join("contract");
-        for (name, text) in FILES {
+        for (name, text) in FILES.iter().chain(agreements) {
             let text = text.replace(
                 &format!("\nlanes: {LANES}\n"),
                 &format!("\nlanes: {lanes}\n"),
@@ -117,6 +137,8 @@ impl World {
             signer,
             record_key: RecordKey::load(&keys.record_key(PROVIDER))?,
             people,
+            keys,
+            contract_root: root,
             _dir: dir,
         })
     }
