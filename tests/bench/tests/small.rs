@@ -1,7 +1,7 @@
 //! The whole benchmark, small: it runs to the end, the gateway delivers what it must, and the JSON
 //! object has the promised shape. The figures mean nothing here.
 
-use mz_bench::gateway::{Grants, Options, grants, run};
+use mz_bench::gateway::{Grants, Options, Revocations, grants, revocations, run};
 use mz_bus::{BusOptions, TlsFiles};
 use mz_stack::testing;
 use std::time::Duration;
@@ -78,4 +78,19 @@ fn every_grant_is_loaded_and_found() {
     let report = grants(&options(), what, &|_| {}).unwrap();
     assert!(report.grants_per_s > 0.0 && report.decision_ns > 0.0);
     assert!(report.to_string().contains("ns/decision"));
+}
+
+#[test]
+fn nothing_comes_after_a_revocation_was_answered() {
+    let what = Revocations {
+        rate: 500,
+        revocations: 20,
+        slots: 2,
+    };
+    let url = testing::shared().database();
+    let report = revocations(&options(), what, &url, &|_| {}).unwrap();
+    assert!(report.holds(), "{report}");
+    assert_eq!(report.verdict.people, 40);
+    assert!(report.verdict.deliveries_checked > 0, "{report}");
+    assert!(report.to_string().contains("violations = 0"));
 }

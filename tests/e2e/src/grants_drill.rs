@@ -24,11 +24,18 @@ const KILLED: [&str; 5] = ["consent", "gateway", "vault", "adapter", "database"]
 const MIN_KILLS: u32 = 2;
 /// What is frozen, once a round each.
 const FROZEN: [&str; 3] = ["gateway", "vault", "consent"];
+/// Names that a restarted process keeps in its slot group: it has its slots back at once, as installed by
+/// docs/operator.md. Frozen ones lose them all the same.
+const GATEWAYS: [[&str; 3]; 2] = [
+    ["gateway", "--instance", "g0"],
+    ["gateway", "--instance", "g1"],
+];
+const VAULT: [&str; 3] = ["vault", "--instance", "v0"];
 /// Moments between two strikes, and how long somebody stays frozen, milliseconds.
-const PAUSE_MS: std::ops::Range<u64> = 200..1_500;
+const PAUSE_MS: std::ops::Range<u64> = 400..3_000;
 const FREEZE_MS: std::ops::Range<u64> = 2_500..9_000;
 /// Counters that work at the same time, and records that the register publishes a second.
-const COUNTERS: usize = 6;
+const COUNTERS: usize = 16;
 const RATE: u64 = 200;
 /// Between two transactions of the register.
 const PUBLISH_EVERY: Duration = Duration::from_millis(50);
@@ -214,9 +221,11 @@ impl Drill {
         let desk = Desk::new(&it, contract, people, &first);
         Self {
             consent: it.start("consent.0", &["consent", "serve"]),
-            vault: it.start("vault.0", &["vault"]),
-            gateways: (0..2)
-                .map(|n| it.start(&format!("gateway-{n}.0"), &["gateway"]))
+            vault: it.start("vault.0", &VAULT),
+            gateways: GATEWAYS
+                .iter()
+                .enumerate()
+                .map(|(n, args)| it.start(&format!("gateway-{n}.0"), args))
                 .collect(),
             adapter: crate::world::start_adapter(&it, &tables),
             desk: Arc::new(desk),
@@ -300,11 +309,11 @@ impl Drill {
             "gateway" => {
                 let index = self.dice.below(self.gateways.len() as u64) as usize;
                 self.gateways[index].kill();
-                self.gateways[index] = self.again(&format!("gateway-{index}"), &["gateway"]);
+                self.gateways[index] = self.again_gateway(index);
             }
             "vault" => {
                 self.vault.kill();
-                self.vault = self.again("vault", &["vault"]);
+                self.vault = self.again("vault", &VAULT);
             }
             "adapter" => {
                 self.adapter.kill();
@@ -383,12 +392,12 @@ impl Drill {
         for index in 0..self.gateways.len() {
             if let Some(exit) = self.gateways[index].ended() {
                 self.note("gateway", exit);
-                self.gateways[index] = self.again(&format!("gateway-{index}"), &["gateway"]);
+                self.gateways[index] = self.again_gateway(index);
             }
         }
         if let Some(exit) = self.vault.ended() {
             self.note("vault", exit);
-            self.vault = self.again("vault", &["vault"]);
+            self.vault = self.again("vault", &VAULT);
         }
         if let Some(exit) = self.adapter.ended() {
             self.note("adapter", exit);
@@ -398,6 +407,10 @@ impl Drill {
 
     fn note(&mut self, kind: &str, exit: Exit) {
         *self.ended.entry(format!("{kind}: {exit:?}")).or_default() += 1;
+    }
+
+    fn again_gateway(&mut self, index: usize) -> Service {
+        self.again(&format!("gateway-{index}"), &GATEWAYS[index])
     }
 
     fn start_consent(&mut self) {
