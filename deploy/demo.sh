@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# 2,000 synthetic persons through all of it, one person's story, clean stop. Everything under .local/demo.
+# 2,000 synthetic persons through all of it, two people's stories, clean stop. Everything under .local/demo.
 #
 #   deploy/demo.sh [--lang zh|en] [--persons N] [--keep]
 #
@@ -57,7 +57,7 @@ wait_for() {
   until "$@"; do
     if [ $SECONDS -ge $limit ] || ! alive; then
       say "等不到：$what" "gave up waiting for: $what" >&2
-      tail -n 5 "$logs"/{gateway,vault,console}.log >&2
+      tail -n 5 "$logs"/{gateway,vault,consent,console}.log >&2
       exit 1
     fi
     sleep 0.2
@@ -117,6 +117,7 @@ say "人社：审批名单 xlsx、参保 CSV（GB18030）；不动产：PostgreS
 
 start gateway gateway
 start vault vault
+start consent consent serve
 start console console
 
 chapter "连接器发布登记簿" "Connectors publish the registers"
@@ -210,11 +211,61 @@ say "  改动后的副本：未通过（退出码 4）" "  the altered copy: ref
 bold "$(say "六、谁看过他的数据" "6. Who read this person's data")"
 printf '%s\n' "$id" | mz who-read --id - --operator A0007 --reason "$(say "演示" "demo")" | sed 's/^/  /'
 
+# ---- a second story: consent ------------------------------------------------------------------------------
+
+worker=$(story lapsed id) worker_name=$(story lapsed name)
+union=union/retirement-help
+held() { # records about the worker that the union holds now
+  mz read --department union >"$dir/union.jsonl" 2>"$logs/read.log" || return 1
+  grep -cF "\"$worker\"" "$dir/union.jsonl" || true
+}
+holds() { [ "$(held)" = "$1" ]; }
+rules() { mz agreement versions >/dev/null 2>&1; }
+signed_for() { # how many withdrawals have the union's receipt; all of them must
+  mz withdrawals --agreement "$union" --json >"$dir/withdrawals.json" 2>"$logs/withdrawals.log" || return 1
+  grep -q '"open": 0' "$dir/withdrawals.json" && [ "$(grep -c '"action": "deleted"' "$dir/withdrawals.json")" = "$1" ]
+}
+
+chapter "第二个故事：$worker_name，单位欠缴社会保险费；工会能帮忙，前提是本人同意" \
+  "A second story: $worker_name, whose employer owes contributions; the union can help, with consent"
+start union adapter deploy/demo/union.yaml
+wait_for 60 consent rules
+
+bold "$(say "一、本人同意之前" "1. Before the person consents")"
+say "  工会有 $(held) 条" "  the union holds $(held) records"
+holds 0
+
+bold "$(say "二、同意：谁、为什么、哪几项、到哪天；回执由本人保存，可离线核验" \
+  "2. Consent: to whom, for what, which fields, until when; the receipt is the person's and verifies offline")"
+printf '%s\n' "$worker" | mz consent give --agreement "$union" --valid-until "$(date -d '+90 days' +%F)" \
+  --separate "hrss.insurance.status.v1#arrearsMonths" --id - --out "$dir/receipt.json" | sed 's/^/  /'
+consent=$(sed -n 's/.*"record_id": "\([0-9a-f]*\)".*/\1/p' "$dir/receipt.json")
+printf '%s\n' "$worker" | quietly receipt mz consent verify-receipt "$dir/receipt.json" --id -
+
+bold "$(say "三、工会看到的：只有欠费" "3. What the union sees: arrears only")"
+wait_for 60 arrears holds 5
+mz read --department union --pretty | sed -n 1,3p
+
+bold "$(say "四、为什么看得到，为什么看不到" "4. Why it is seen, and why not")"
+printf '%s\n' "$worker" | mz why --id - --consumer union --purpose retirement-help |
+  grep -E '^■|filter|行过滤|arrearsMonths|employerName|monthsTotal|employerUscc' | sed 's/^/  /'
+
+bold "$(say "五、撤回：已生效，才算撤回；给过的也要删" "5. Revoked: only what is enforced counts; what was given is deleted")"
+printf '%s\n' "$worker" | mz consent revoke "$consent" --id - --json >"$dir/revoked.json"
+grep -q '"state": "enforced"' "$dir/revoked.json"
+took=$(sed -n 's/.*"waited_ms": \([0-9]*\).*/\1/p' "$dir/revoked.json")
+say "  $took 毫秒后生效：此后一条也不再提供" "  enforced after $took ms: nothing more is delivered"
+wait_for 60 receipts signed_for 5
+holds 0
+say "  工会收到 5 条收回通知，已删除，并签了 5 份回执；现有 $(held) 条" \
+  "  the union was told to delete 5 records, did so and signed 5 receipts; it holds $(held) now"
+
 # ---- summary ---------------------------------------------------------------------------------------------
 
 chapter "小结" "Summary"
 say "  $persons 人的登记簿已发布，公安收到 $(wc -l <"$dir/police.jsonl") 条，每条都已核验。" \
   "  Registers of $persons people published; police received $(wc -l <"$dir/police.jsonl") records, each verified."
+say "  同意回执：$PWD/$dir/receipt.json" "  Consent receipt: $PWD/$dir/receipt.json"
 say "  A4 数据核验单：$PWD/$dir/sheet.html" "  A4 sheet (数据核验单): $PWD/$dir/sheet.html"
 say "  材料包：$PWD/$dir/bundle.json" "  Bundle: $PWD/$dir/bundle.json"
 say "  被拒的行（含值，仅本人可读）：$PWD/$city/rejects" "  Refused rows (with their values, mode 0600): $PWD/$city/rejects"

@@ -17,8 +17,9 @@ use std::thread;
 
 use mz_bus::{BusError, Isolation, Reader};
 use mz_contract::Contract;
-use mz_journal::{InForce, topics};
+use mz_journal::{GrantRef, InForce, topics};
 
+use crate::contract;
 use crate::error::Error;
 use crate::grants::{self, GrantsRecord};
 use crate::options::Options;
@@ -39,8 +40,8 @@ pub enum ReplayError {
     /// A published schema never changes, so events can't be read under two of them.
     #[error("{dataset} has another schema in the changed contract")]
     SchemaChanged { dataset: String },
-    /// What is on disk is not what decides now: the comparison would be with something else.
-    #[error("version {version} is in force, which is not the contract on disk")]
+    /// The comparison began with another contract than the one that decides now.
+    #[error("version {version} came into force meanwhile")]
     NotInForce { version: u64 },
     #[error("{agreement} is in neither contract")]
     AgreementUnknown { agreement: String },
@@ -85,8 +86,9 @@ struct Run<'r> {
     since_ms: i64,
 }
 
-/// Replays what was published since `since_ms` (milliseconds since 1970). `options.contract` is the one in
-/// force; `changed` may be a draft. `agreements`: ids to look at; empty for all.
+/// Replays what was published since `since_ms` (milliseconds since 1970), under the contract in force
+/// (`options.contract` unless a version of `bus.contract` was put in force) and under `changed`, which may
+/// be a draft. `agreements`: ids to look at; empty for all.
 ///
 /// # Errors
 /// [`ReplayError`]; nothing is changed by a run that fails, or by one that succeeds.
@@ -96,6 +98,7 @@ pub fn dry_run(
     since_ms: i64,
     agreements: &[String],
 ) -> Result<Report, ReplayError> {
+    let options = &with_contract_in_force(options)?;
     let current = &options.contract;
     for dataset in &current.datasets {
         let other = changed.dataset(&dataset.id);
@@ -209,32 +212,10 @@ impl Run<'_> {
         raw: &Reader,
         lane: u16,
     ) -> Result<History, ReplayError> {
-        let (low, high) = raw.watermarks(topics::GRANTS, i32::from(lane))?;
-        let stretch = Stretch {
-            topic: topics::GRANTS,
-            lane,
-            from: low,
-            to: high,
-        };
         let mut collected = Collected::default();
-        let mut in_force: Option<InForce> = None;
-        let mut fault = None;
-        read_stretches(reader, &[stretch], |record| {
-            match grants::read(lane, record) {
-                Ok(GrantsRecord::Contract(note)) => {
-                    let known = in_force.as_ref().map_or(0, |held| held.version);
-                    if note.version > known {
-                        in_force = Some(note);
-                    }
-                }
-                Ok(GrantsRecord::Grant(grant)) => collected.add(record.timestamp_ms, &grant),
-                Ok(GrantsRecord::Gone) => {}
-                Err(error) => fault = Some(error),
-            }
+        let in_force = read_grants(reader, raw, lane, |written_ms, grant| {
+            collected.add(written_ms, grant);
         })?;
-        if let Some(fault) = fault {
-            return Err(fault.into());
-        }
         match in_force {
             Some(note) if note.digest != self.before.contract.digest => {
                 Err(ReplayError::NotInForce {
@@ -243,5 +224,56 @@ impl Run<'_> {
             }
             _ => Ok(collected.history()),
         }
+    }
+}
+
+/// The same options, with the contract that decides now.
+fn with_contract_in_force(options: &Options) -> Result<Options, ReplayError> {
+    let mut reader = Reader::open(&options.bus, Isolation::Committed)?;
+    let raw = Reader::open(&options.bus, Isolation::Uncommitted)?;
+    // Every lane has the note.
+    let note = read_grants(&mut reader, &raw, 0, |_, _| {})?;
+    let mut options = options.clone();
+    if let Some(note) = note
+        && note.digest != options.contract.digest
+    {
+        options.contract = contract::load(&options, &note)?;
+    }
+    Ok(options)
+}
+
+/// Reads one lane of `bus.grants` from the beginning: each grant with the time at which it was written.
+/// Answers the newest note of a contract in force.
+fn read_grants(
+    reader: &mut Reader,
+    raw: &Reader,
+    lane: u16,
+    mut each: impl FnMut(i64, &GrantRef<'_>),
+) -> Result<Option<InForce>, ReplayError> {
+    let (low, high) = raw.watermarks(topics::GRANTS, i32::from(lane))?;
+    let stretch = Stretch {
+        topic: topics::GRANTS,
+        lane,
+        from: low,
+        to: high,
+    };
+    let mut in_force: Option<InForce> = None;
+    let mut fault = None;
+    read_stretches(reader, &[stretch], |record| {
+        match grants::read(lane, record) {
+            Ok(GrantsRecord::Contract(note)) => {
+                let known = in_force.as_ref().map_or(0, |held| held.version);
+                if note.version > known {
+                    in_force = Some(note);
+                }
+            }
+            Ok(GrantsRecord::Grant(grant)) => each(record.timestamp_ms, &grant),
+            Ok(GrantsRecord::Gone) => {}
+            Err(error) => fault = Some(error),
+        }
+    })?;
+    match fault {
+        None => Ok(in_force),
+        Some(fault) => Err(fault.into()),
     }
 }

@@ -149,7 +149,7 @@ fn killed_again_and_again_nothing_is_lost_or_doubled() {
     let out: u64 = world
         .of_kind(AuditKind::Summary)
         .iter()
-        .filter(|entry| entry.dataset == INSURANCE)
+        .filter(|entry| entry.agreement == SETTLEMENT && entry.dataset == INSURANCE)
         .map(|entry| u64::from(entry.counts.out_of_scope))
         .sum();
     assert_eq!(out, total / 2 + extra);

@@ -311,3 +311,20 @@ fn a_section_taken_away_or_added_is_told_and_so_are_case_rules() {
     let notes: Vec<&str> = report.notes.iter().map(|note| note.code).collect();
     assert_eq!(notes, ["DRY_RUN_CASE_RULES"]);
 }
+
+#[test]
+fn the_version_in_force_is_what_a_change_is_compared_with() {
+    let world = World::new(1);
+    let me = world.people(0, 1).remove(0);
+    let mut talent = Stream::new(&world, APPROVAL);
+    talent.publish(&world, &[approval(&me, "A-1", "APPROVED")]);
+    // On disk the agreement runs; a version that suspends it was put in force since.
+    let suspended = world.changed(crate::in_force::suspended);
+    world.put_in_force(1, suspended.digest);
+    let disk = load_draft(&world.contract.root).unwrap();
+    let report = dry_run(&world.options(), Arc::new(disk), 0, &[]).unwrap();
+    assert_ne!(report.in_force, report.changed);
+    let row = report.row(SETTLEMENT, APPROVAL).unwrap();
+    assert_eq!(row.count("denied", "delivered"), 1);
+    assert_eq!(row.people.to_string(), "<5");
+}
