@@ -100,6 +100,17 @@ impl Handle {
         awaited: Awaited,
         wait: Duration,
     ) -> Enforcement {
+        self.await_since(Instant::now(), lane, awaited, wait).await
+    }
+
+    /// The same for a change that was made at `since`: from then on owners have time to show it.
+    pub(crate) async fn await_since(
+        &self,
+        since: Instant,
+        lane: u16,
+        awaited: Awaited,
+        wait: Duration,
+    ) -> Enforcement {
         let started = Instant::now();
         let mut changed = self.shared.barrier.subscribe();
         let mut asked: Option<Instant> = None;
@@ -113,7 +124,7 @@ impl Handle {
             if standing.offset.is_some() {
                 let due = match asked {
                     Some(asked) => asked + FENCE_AGAIN,
-                    None => started + self.shared.fence_after,
+                    None => since + self.shared.fence_after,
                 };
                 let now = Instant::now();
                 if now >= due {

@@ -1,4 +1,4 @@
-//! A running consent service: one thread that publishes, two that follow the bus, one that looks after
+//! A running consent service: one thread that publishes, three that follow the bus, one that looks after
 //! data life, one that shuts out owners. Whatever fails and may pass is tried again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,9 +80,8 @@ impl Service {
             runtime: Some(runtime),
         };
         service.spawn("mz-consent-send", publisher(producer))?;
-        service.spawn("mz-consent-watch", |shared, stop| {
-            watch::follow(shared, stop)
-        })?;
+        service.spawn("mz-consent-show", watch::show)?;
+        service.spawn("mz-consent-keep", watch::keep)?;
         service.spawn("mz-consent-audit", |shared, stop| {
             holders::follow(shared, stop)
         })?;

@@ -1,5 +1,6 @@
-//! Follows `bus.grants` (what gateway and vault opened and closed, and where our own changes lie) and
-//! `bus.state` (how far the slots have read them).
+//! Follows `bus.grants` and `bus.state`. Twice: [`show`] tells the barrier where our own changes lie and
+//! how far the slots have read, and waits for nothing else; [`keep`] stores what gateway and vault opened
+//! and closed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,21 +20,13 @@ fn in_force_place(version: u64) -> String {
     format!("in force {version}")
 }
 
-/// What one poll brought.
-#[derive(Default)]
-struct Batch {
-    grants: Vec<(u16, i64, Grant)>,
-    reached: FxHashMap<u16, i64>,
-    /// Where contract versions lie, kept as a position of their own.
-    versions: Vec<(String, u16, i64)>,
-    states_at_end: FxHashSet<u16>,
-    fault: Option<ConsentError>,
-}
-
-/// Follows until `stop`, or until something fails: then it starts over.
-pub(crate) fn follow(shared: &Arc<Shared>, stop: &AtomicBool) -> Result<(), ConsentError> {
-    let mut reader = Reader::open(&shared.bus, Isolation::Committed)?;
+/// Where to go on in `bus.grants`: as the store says, or from the first record that is there.
+fn from_store(
+    shared: &Shared,
+    reader: &Reader,
+) -> Result<Vec<(&'static str, i32, Position)>, ConsentError> {
     let positions = shared.runtime.block_on(shared.store.positions())?;
+    let version = shared.in_force().version;
     let mut assignment = Vec::new();
     for lane in 0..shared.lanes {
         let partition = i32::from(lane);
@@ -41,105 +34,145 @@ pub(crate) fn follow(shared: &Arc<Shared>, stop: &AtomicBool) -> Result<(), Cons
         let known = positions.get(&(topics::GRANTS.to_owned(), lane));
         let from = known.copied().unwrap_or(low).max(low);
         assignment.push((topics::GRANTS, partition, Position::Offset(from)));
-        let (low, high) = reader.watermarks(topics::STATE, partition)?;
-        let from = high.saturating_sub(STATE_LOOK_BACK).max(low);
-        assignment.push((topics::STATE, partition, Position::Offset(from)));
         // The contract in force lies below: its place is needed to tell whether it holds.
-        let version = shared.in_force().version;
         if let Some(offset) = positions.get(&(in_force_place(version), lane)) {
             shared.barrier.read_version(lane, *offset, version);
         }
     }
+    Ok(assignment)
+}
+
+/// Tells the barrier, until `stop` or until something fails: then it starts over. What the store holds
+/// already was told by its offset.
+pub(crate) fn show(shared: &Arc<Shared>, stop: &AtomicBool) -> Result<(), ConsentError> {
+    let mut reader = Reader::open(&shared.bus, Isolation::Committed)?;
+    let mut assignment = from_store(shared, &reader)?;
+    for lane in 0..shared.lanes {
+        let (low, high) = reader.watermarks(topics::STATE, i32::from(lane))?;
+        let from = high.saturating_sub(STATE_LOOK_BACK).max(low);
+        assignment.push((topics::STATE, i32::from(lane), Position::Offset(from)));
+    }
     reader.assign(&assignment)?;
-    let mut waiting: FxHashSet<u16> = (0..shared.lanes).collect();
+    let mut waiting: FxHashSet<i32> = (0..i32::from(shared.lanes)).collect();
     while !stop.load(Ordering::Acquire) {
-        let mut batch = Batch::default();
-        reader.poll(MAX_BATCH_RECORDS, FOLLOW_POLL, |polled| {
-            take(shared, &mut batch, &polled);
+        let mut fault = None;
+        reader.poll(MAX_BATCH_RECORDS, FOLLOW_POLL, |polled| match polled {
+            Polled::Record(record) => {
+                let told = match record.topic {
+                    topics::GRANTS => read(&record).map(|read| tell(shared, &read)),
+                    _ => state(shared, &record),
+                };
+                if let Err(error) = told {
+                    fault.get_or_insert(error);
+                }
+            }
+            Polled::Eof {
+                topic: topics::STATE,
+                partition,
+                ..
+            } => {
+                waiting.remove(&partition);
+            }
+            Polled::Eof { .. } => {}
         })?;
-        if let Some(fault) = batch.fault.take() {
+        if let Some(fault) = fault {
             return Err(fault);
         }
-        if !waiting.is_empty() {
-            waiting.retain(|lane| !batch.states_at_end.contains(lane));
-            if waiting.is_empty() {
-                shared.set_ready();
-            }
-        }
-        if !batch.reached.is_empty() {
-            shared.runtime.block_on(keep(shared, &batch))?;
+        if waiting.is_empty() {
+            shared.set_ready();
         }
     }
     Ok(())
 }
 
-fn take(shared: &Shared, batch: &mut Batch, polled: &Polled<'_>) {
-    match polled {
-        Polled::Record(record) => {
-            let Ok(lane) = u16::try_from(record.partition) else {
-                return;
-            };
-            let taken = match record.topic {
-                topics::GRANTS => grant(shared, batch, lane, record),
-                _ => state(shared, lane, record),
-            };
-            if let Err(fault) = taken {
-                batch.fault.get_or_insert(fault);
+/// Stores, until `stop` or until something fails: then it starts over.
+pub(crate) fn keep(shared: &Arc<Shared>, stop: &AtomicBool) -> Result<(), ConsentError> {
+    let mut reader = Reader::open(&shared.bus, Isolation::Committed)?;
+    let assignment = from_store(shared, &reader)?;
+    reader.assign(&assignment)?;
+    while !stop.load(Ordering::Acquire) {
+        let mut batch = Batch::default();
+        let mut fault = None;
+        reader.poll(MAX_BATCH_RECORDS, FOLLOW_POLL, |polled| match polled {
+            Polled::Record(record) => match read(&record) {
+                Ok(read) => batch.take(read),
+                Err(error) => {
+                    fault.get_or_insert(error);
+                }
+            },
+            Polled::Eof {
+                partition,
+                next_offset,
+                ..
+            } => {
+                if let Ok(lane) = u16::try_from(partition) {
+                    batch.reached.insert(lane, next_offset);
+                }
             }
+        })?;
+        if let Some(fault) = fault {
+            return Err(fault);
         }
-        Polled::Eof {
-            topic,
-            partition,
-            next_offset,
-        } => {
-            let Ok(lane) = u16::try_from(*partition) else {
-                return;
-            };
-            if *topic == topics::GRANTS {
-                batch.reached.insert(lane, *next_offset);
-            } else {
-                batch.states_at_end.insert(lane);
-            }
+        if !batch.reached.is_empty() {
+            shared.runtime.block_on(store(shared, &batch))?;
         }
     }
+    Ok(())
 }
 
-fn grant(
-    shared: &Shared,
-    batch: &mut Batch,
+/// One record of `bus.grants`.
+struct Read {
     lane: u16,
-    record: &Record<'_>,
-) -> Result<(), ConsentError> {
-    batch.reached.insert(lane, record.offset + 1);
-    let Some(value) = record.value else {
-        return Ok(());
-    };
+    offset: i64,
+    what: What,
+}
+
+enum What {
+    Grant(Box<Grant>),
+    Version(u64),
+    /// A tombstone.
+    Nothing,
+}
+
+fn read(record: &Record<'_>) -> Result<Read, ConsentError> {
+    // A partition is a lane.
+    let lane = u16::try_from(record.partition).unwrap_or(u16::MAX);
     let unreadable = |source| ConsentError::Journal {
         topic: topics::GRANTS,
         lane,
         offset: record.offset,
         source,
     };
-    if record.key == Some(topics::IN_FORCE_KEY.as_slice()) {
-        let in_force = InForce::decode(value).map_err(unreadable)?;
-        let version = in_force.version;
-        shared.barrier.read_version(lane, record.offset, version);
-        batch
-            .versions
-            .push((in_force_place(version), lane, record.offset));
-        return Ok(());
-    }
-    let grant = Grant::decode(value).map_err(unreadable)?;
-    shared
-        .barrier
-        .read_grant(lane, record.offset, grant.id, grant.counter);
-    batch.grants.push((lane, record.offset, grant));
-    Ok(())
+    let what = match record.value {
+        None => What::Nothing,
+        Some(value) if record.key == Some(topics::IN_FORCE_KEY.as_slice()) => {
+            What::Version(InForce::decode(value).map_err(unreadable)?.version)
+        }
+        Some(value) => What::Grant(Box::new(Grant::decode(value).map_err(unreadable)?)),
+    };
+    Ok(Read {
+        lane,
+        offset: record.offset,
+        what,
+    })
 }
 
-fn state(shared: &Shared, lane: u16, record: &Record<'_>) -> Result<(), ConsentError> {
+fn tell(shared: &Shared, read: &Read) {
+    let (lane, offset) = (read.lane, read.offset);
+    match &read.what {
+        What::Grant(grant) => {
+            shared
+                .barrier
+                .read_grant(lane, offset, grant.id, grant.counter);
+        }
+        What::Version(version) => shared.barrier.read_version(lane, offset, *version),
+        What::Nothing => {}
+    }
+}
+
+fn state(shared: &Shared, record: &Record<'_>) -> Result<(), ConsentError> {
     let key = record.key.and_then(topics::parse_state_key);
-    let (Some((kind, _)), Some(value)) = (key, record.value) else {
+    let (Some((kind, lane)), Some(value)) = (key, record.value) else {
         return Ok(());
     };
     if kind == SlotKind::Consent {
@@ -155,8 +188,31 @@ fn state(shared: &Shared, lane: u16, record: &Record<'_>) -> Result<(), ConsentE
     Ok(())
 }
 
+/// What one poll brought to the store.
+#[derive(Default)]
+struct Batch {
+    grants: Vec<(u16, i64, Grant)>,
+    reached: FxHashMap<u16, i64>,
+    /// Where contract versions lie, kept as a position of their own.
+    versions: Vec<(String, u16, i64)>,
+}
+
+impl Batch {
+    fn take(&mut self, read: Read) {
+        let Read { lane, offset, what } = read;
+        self.reached.insert(lane, offset + 1);
+        match what {
+            What::Grant(grant) => self.grants.push((lane, offset, *grant)),
+            What::Version(version) => {
+                self.versions.push((in_force_place(version), lane, offset));
+            }
+            What::Nothing => {}
+        }
+    }
+}
+
 /// Joins what was read, and notes what others did.
-async fn keep(shared: &Shared, batch: &Batch) -> Result<(), ConsentError> {
+async fn store(shared: &Shared, batch: &Batch) -> Result<(), ConsentError> {
     let mut step = shared.store.step().await?;
     for grant in step.seen(&batch.grants).await? {
         let action = match (grant.status, grant.counter) {

@@ -2,38 +2,27 @@
 //! the contract that it starts with. What can't be loaded or does not fit stops the slot: a slot never
 //! goes on under a contract that is no longer in force, and never skips one.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use mz_bus::{Isolation, Position, Reader};
+use mz_bus::{ContractFault, contract_files};
 use mz_contract::{BUS, Contract, Mode};
-use mz_journal::{ContractFile, ContractVersion, InForce, Malformed, Record as _, topics};
+use mz_journal::InForce;
 use mz_seal::{Digest, KeySource as _, KeyStatus};
 
 use crate::error::Error;
 use crate::options::{Keys, Options};
 
-/// Reading to the end waits for open transactions of whoever publishes contracts.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// Why a version that is in force can't be decided under.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
-    #[error("its list of files is not on bus.contract")]
-    Missing,
-    #[error("{path} is not on bus.contract")]
-    FileMissing { path: String },
-    #[error("a record of it can't be read")]
-    Malformed(#[source] Malformed),
-    #[error("{path} is not UTF-8")]
-    NotText { path: String },
-    /// The first of its faults; lint tells all of them.
+    #[error("its files are not to be had")]
+    Files(#[source] ContractFault),
     #[error("it has {count} faults")]
     Faults {
         count: usize,
+        /// The first; lint tells all of them.
         #[source]
-        first: Box<mz_contract::Fault>,
+        first: Option<Box<mz_contract::Fault>>,
     },
     #[error("its files have another digest")]
     Digest,
@@ -43,12 +32,6 @@ pub enum Unfit {
     Lanes { found: u16, expected: u16 },
     #[error("{0}")]
     NotReady(&'static str),
-}
-
-impl From<Malformed> for Unfit {
-    fn from(fault: Malformed) -> Self {
-        Self::Malformed(fault)
-    }
 }
 
 /// What a contract must have before a gateway may decide under it.
@@ -72,15 +55,16 @@ pub(crate) fn load(options: &Options, in_force: &InForce) -> Result<Arc<Contract
         version: in_force.version,
         why,
     };
-    let files = read(options, &in_force.digest)?.map_err(unfit)?;
+    let files = match contract_files(&options.bus, &in_force.digest) {
+        Ok(files) => files,
+        // The cluster may be back in a moment: nothing is wrong with the version.
+        Err(ContractFault::Bus(error)) => return Err(error.into()),
+        Err(fault) => return Err(unfit(Unfit::Files(fault))),
+    };
     let contract = Contract::from_files(files, Mode::Signed).map_err(|faults| {
-        let count = faults.len();
-        unfit(match faults.into_iter().next() {
-            Some(first) => Unfit::Faults {
-                count,
-                first: Box::new(first),
-            },
-            None => Unfit::Missing,
+        unfit(Unfit::Faults {
+            count: faults.len(),
+            first: faults.into_iter().next().map(Box::new),
         })
     })?;
     fits(&contract, options, &in_force.digest).map_err(unfit)?;
@@ -99,47 +83,4 @@ fn fits(contract: &Contract, options: &Options, digest: &Digest) -> Result<(), U
         return Err(Unfit::Lanes { found, expected });
     }
     ready(contract, &options.keys).map_err(Unfit::NotReady)
-}
-
-/// The files of one version. Its list was committed with them, before anybody could read that it is in
-/// force.
-fn read(
-    options: &Options,
-    digest: &Digest,
-) -> Result<Result<BTreeMap<String, String>, Unfit>, Error> {
-    let mut reader = Reader::open(&options.bus, Isolation::Committed)?;
-    let partitions = reader.partitions(topics::CONTRACT)?;
-    let assignment: Vec<_> = (0..i32::try_from(partitions).unwrap_or(i32::MAX))
-        .map(|partition| (topics::CONTRACT, partition, Position::Beginning))
-        .collect();
-    reader.assign(&assignment)?;
-    // The newest of each key, of this version alone: path to value, the list under no path.
-    let mut records: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-    reader.poll_to_end(PATIENCE, |record| {
-        let Some(path) = record.key.and_then(|key| key.strip_prefix(&digest[..])) else {
-            return;
-        };
-        match record.value {
-            Some(value) => records.insert(path.to_vec(), value.to_vec()),
-            None => records.remove(path),
-        };
-    })?;
-    Ok(files(&records))
-}
-
-fn files(records: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<BTreeMap<String, String>, Unfit> {
-    let list = records.get(&[][..]).ok_or(Unfit::Missing)?;
-    let version = ContractVersion::decode(list)?;
-    let mut files = BTreeMap::new();
-    for path in version.paths {
-        let Some(value) = records.get(path.as_bytes()) else {
-            return Err(Unfit::FileMissing { path });
-        };
-        let file = ContractFile::decode(value)?;
-        let Ok(text) = String::from_utf8(file.bytes) else {
-            return Err(Unfit::NotText { path });
-        };
-        files.insert(path, text);
-    }
-    Ok(files)
 }

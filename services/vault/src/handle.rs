@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use mz_contract::words::{self, WordsFault};
 use mz_contract::{Contract, IdNumber};
 use mz_journal::{GrantId, SubjectTag};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::bundle::{Bundle, BundleRequest, SubjectQuery};
-use crate::limits::{MAX_OPERATOR_BYTES, MAX_REASON_BYTES};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::slot::command::{AuditorAsk, BundleAsk, Command, Recorded};
@@ -139,40 +139,15 @@ impl Handle {
 /// An operator id names an employee in the department's own directory. It is never a citizen's
 /// number: the audit log must not hold one.
 pub fn check_operator(operator: &str) -> Result<(), Refusal> {
-    let plain = operator
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'@'));
-    let named = !operator.is_empty() && operator.len() <= MAX_OPERATOR_BYTES && plain;
-    if named && !holds_number(operator) {
-        Ok(())
-    } else {
-        Err(Refusal::OperatorInvalid)
-    }
+    words::check_operator(operator).map_err(|_| Refusal::OperatorInvalid)
 }
 
 /// What the operator writes stays in the audit log for good: no control characters, and no
 /// identity number.
 pub fn check_reason(reason: &str) -> Result<(), Refusal> {
-    let text = reason.trim();
-    if text.is_empty() || reason.len() > MAX_REASON_BYTES || reason.chars().any(char::is_control) {
-        return Err(Refusal::ReasonInvalid);
-    }
-    if holds_number(reason) {
-        Err(Refusal::ReasonHoldsNumber)
-    } else {
-        Ok(())
-    }
-}
-
-/// Whether some stretch of the text reads as an identity number, however it is spaced or typed.
-fn holds_number(text: &str) -> bool {
-    let kept: Vec<char> = text
-        .chars()
-        .filter(|c| !c.is_whitespace() && !matches!(c, '-' | '_' | '.' | '/'))
-        .collect();
-    kept.windows(18).any(|window| {
-        let candidate: String = window.iter().collect();
-        IdNumber::parse(&candidate).is_ok()
+    words::check_text(reason, words::MAX_REASON_BYTES).map_err(|fault| match fault {
+        WordsFault::Form => Refusal::ReasonInvalid,
+        WordsFault::HoldsNumber => Refusal::ReasonHoldsNumber,
     })
 }
 

@@ -33,10 +33,6 @@ pub const RETRY_MIN: Duration = Duration::from_millis(200);
 pub const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Reading a compacted topic to its end makes progress at least this often, or fails.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(20);
-/// Longest operator id, bytes.
-pub const MAX_OPERATOR_BYTES: usize = 64;
-/// Longest reason an operator may write, bytes.
-pub const MAX_REASON_BYTES: usize = 256;
 /// Verified batch roots that a slot remembers.
 pub const VERIFIER_BATCHES: usize = 4_096;
 /// Largest bundle that `verify` reads, bytes.

@@ -1,5 +1,7 @@
 //! A person gives consent: themselves in the app, at a counter, or by a representative.
 
+use std::time::{Duration, Instant};
+
 use chrono::Datelike as _;
 use mz_contract::{
     Agreement, ConsentTerms, Contract, IdNumber, Representation as Kind, parse_date,
@@ -14,12 +16,14 @@ use sha2::{Digest as _, Sha256};
 use super::{DAY_MS, audit_of, end_of_day, note_of, operator_of, usable};
 use crate::barrier::Awaited;
 use crate::handle::{Caller, Handle, check_request_id, digest_of, parse_id, pending, wait_of};
-use crate::model::{Evidence, Give, Given, Representation};
+use crate::model::{EnforcementState, Evidence, Give, Given, Representation};
 use crate::record::{ConsentRecord, Covered, RepresentationRecord, SCHEMA_VERSION, Text, receipt};
 use crate::refusal::Refusal;
 use crate::shared::now_ms;
 use crate::store::{HistoryRow, Outgoing, Repeat};
 
+/// How long a change is waited for by its grant before the store is asked where it lies.
+const LOOK_AGAIN: Duration = Duration::from_millis(1_500);
 /// First byte of what a consent's id hashes.
 const CONSENT_ID_PREFIX: u8 = 0x24;
 
@@ -135,22 +139,36 @@ impl Handle {
         lane: u16,
         grant: GrantId,
         counter: u64,
-        wait: std::time::Duration,
+        wait: Duration,
     ) -> Result<crate::model::Enforcement, Refusal> {
         // Watched before it can be read back, so that it is not missed.
         self.shared.barrier.watch(lane, grant, counter);
         let watched = Watched(self, lane, grant);
         step.commit().await?;
         self.shared.wake.ring();
-        let row = self.shared.store.grant(grant).await?;
-        let awaited = match row.filter(|row| row.grant.counter >= counter) {
-            // It was read back long ago: a repeated request.
-            Some(row) if row.offset_seen.is_some() => {
-                Awaited::Offset(row.offset_seen.unwrap_or_default())
+        let started = Instant::now();
+        let enforcement = loop {
+            let row = self.shared.store.grant(grant).await?;
+            let awaited = match row.filter(|row| row.grant.counter >= counter) {
+                // It was read back before anybody watched: a repeated request, a question.
+                Some(row) if row.offset_seen.is_some() => {
+                    Awaited::Offset(row.offset_seen.unwrap_or_default())
+                }
+                _ => Awaited::Grant { id: grant, counter },
+            };
+            let rest = wait.saturating_sub(started.elapsed());
+            let part = match awaited {
+                Awaited::Grant { .. } => rest.min(LOOK_AGAIN),
+                _ => rest,
+            };
+            let mut found = self.await_since(started, lane, awaited, part).await;
+            let enforced = found.state == EnforcementState::Enforced;
+            // Once its place is known, the rest of the wait is about that place.
+            if enforced || rest.is_zero() || part == rest {
+                found.waited_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                break found;
             }
-            _ => Awaited::Grant { id: grant, counter },
         };
-        let enforcement = self.await_change(lane, awaited, wait).await;
         drop(watched);
         Ok(enforcement)
     }

@@ -236,10 +236,10 @@ fn a_contract_that_can_not_be_decided_under_stops_the_slot() {
         };
         assert!(expected(&why) && of <= version, "{why:?}");
     };
-    fails([9; 32], |why| matches!(why, Unfit::Missing));
+    fails([9; 32], |why| matches!(why, Unfit::Files(_)));
     // Nobody takes over past it, and a later one counts.
     fails(other_lanes, |why| {
-        matches!(why, Unfit::Missing | Unfit::Lanes { .. })
+        matches!(why, Unfit::Files(_) | Unfit::Lanes { .. })
     });
     fails(other_lanes, |why| matches!(why, Unfit::Lanes { .. }));
     let delivered = world.read(TO_INSURANCE).len();
