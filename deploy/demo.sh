@@ -215,9 +215,11 @@ printf '%s\n' "$id" | mz who-read --id - --operator A0007 --reason "$(say "演�
 
 worker=$(story lapsed id) worker_name=$(story lapsed name)
 union=union/retirement-help
-held() { # records about the worker that the union holds now
-  mz read --department union >"$dir/union.jsonl" 2>"$logs/read.log" || return 1
-  grep -cF "\"$worker\"" "$dir/union.jsonl" || true
+held() { # records about the worker, the only one who consented, that the union holds now
+  mz read --department union --count >"$dir/counts.json" 2>"$logs/read.log" || return 1
+  awk '
+    /"to.union.retirement-help.hrss.insurance.status.v1"/ { inside = 1 }
+    inside && /"records"/ { gsub(/[^0-9]/, ""); print; exit }' "$dir/counts.json"
 }
 holds() { [ "$(held)" = "$1" ]; }
 rules() { mz agreement versions >/dev/null 2>&1; }
@@ -247,7 +249,7 @@ wait_for 60 arrears holds 5
 mz read --department union --pretty | sed -n 1,3p
 
 bold "$(say "四、为什么看得到，为什么看不到" "4. Why it is seen, and why not")"
-printf '%s\n' "$worker" | mz why --id - --consumer union --purpose retirement-help |
+printf '%s\n' "$worker" | mz why --id - --operator A0007 --consumer union --purpose retirement-help |
   grep -E '^■|filter|行过滤|arrearsMonths|employerName|monthsTotal|employerUscc' | sed 's/^/  /'
 
 bold "$(say "五、撤回：已生效，才算撤回；给过的也要删" "5. Revoked: only what is enforced counts; what was given is deleted")"

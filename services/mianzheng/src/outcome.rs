@@ -44,7 +44,10 @@ pub fn coded(exit_code: u8, code: &str, error: &(dyn Error + 'static)) -> Failur
     let reasons = Reasons::built_in();
     let mut failure = Failure::chain(exit_code, error);
     if reasons.contains(code) {
-        let mut first = format!("{code}: {}", reasons.text(code, lang()));
+        // What a service refused says its own code already, in one language.
+        let own = format!("{code}: ");
+        failure.lines.retain(|line| !line.starts_with(&own));
+        let mut first = format!("{own}{}", reasons.text(code, lang()));
         if let Some(fix) = reasons.fix(code, lang()) {
             first = format!("{first} {fix}");
         }

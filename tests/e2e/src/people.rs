@@ -6,6 +6,7 @@ use crate::wait;
 use chrono::{Days, Local};
 use mz_contract::Contract;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Longest that a withdrawal may take from its order to its receipt, on a busy machine.
@@ -28,13 +29,14 @@ pub fn asked(it: &Installation, args: &[&str], input: &str) -> Value {
     }
 }
 
-/// Runs a command that must be refused, and gives its exit code and words.
+/// Types a command that must be refused, and gives its exit code and words.
 #[track_caller]
-pub fn refused(it: &Installation, args: &[&str], input: &str) -> (i32, String) {
-    let output = it.output(args, Some(input));
+pub fn refused(it: &Installation, line: &str, input: &str) -> (i32, String) {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let output = it.output(&words, Some(input));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let code = output.status.code().unwrap_or(-1);
-    assert!(code != 0, "mianzheng {} succeeded", args.join(" "));
+    assert!(code != 0, "mianzheng {line} succeeded");
     (code, said)
 }
 
@@ -102,7 +104,15 @@ pub fn enforced(enforcement: &Value) {
 /// What the auditor is told when asking why.
 #[track_caller]
 pub fn why(it: &Installation, id: &str, consumer: &str, purpose: &str) -> Value {
-    let args = ["why", "--id", "-", "--consumer", consumer];
+    let args = [
+        "why",
+        "--id",
+        "-",
+        "--operator",
+        "sj-1",
+        "--consumer",
+        consumer,
+    ];
     asked(it, &[&args[..], &["--purpose", purpose]].concat(), id)
 }
 
@@ -147,10 +157,17 @@ pub fn who_read(it: &Installation, id: &str) -> Vec<Value> {
 #[track_caller]
 pub fn reads(it: &Installation, department: &str, topic: &str) -> Vec<Value> {
     let text = it.run(&["read", "--department", department]);
-    text.lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|record| record["topic"] == topic)
-        .collect()
+    let mut newest: BTreeMap<String, Value> = BTreeMap::new();
+    // Every record it was ever sent, lane by lane in order.
+    for line in text.lines() {
+        let Ok(record) = serde_json::from_str::<Value>(line) else {
+            panic!("no JSON: {line}");
+        };
+        if record["topic"] == topic {
+            newest.insert(format!("{} {}", record["person"], record["record"]), record);
+        }
+    }
+    newest.into_values().collect()
 }
 
 /// What a department holds of a topic now: the fields of each record that was not withdrawn.

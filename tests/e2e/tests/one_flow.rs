@@ -130,7 +130,7 @@ fn a_consent_is_given(world: &World, id: &str) -> String {
     let other = give.replace(&until, &in_days(61));
     desk.refused(&other, id, 1, &["CONSENT_REQUEST_ID_REUSED"]);
 
-    let list = "consent list --id -";
+    let list = "consent list --operator A01 --id -";
     let listed = desk.sees(list, id, &[&consent, "[open]", RETIREMENT]);
     assert_eq!(listed.matches("[open]").count(), 1, "{listed}");
     desk.sees(
@@ -154,7 +154,7 @@ fn paused_and_resumed(world: &mut World, id: &str, consent: &str) {
         desk.refused(&pause, "11010519491231002X", 1, &["CONSENT_GRANT_UNKNOWN"]);
         desk.sees(&pause, id, &["[paused]", "enforced "]);
         desk.sees(
-            "why --id - --consumer union --purpose retirement-help",
+            "why --id - --operator A01 --consumer union --purpose retirement-help",
             id,
             &["does not flow", "GRANT_PAUSED"],
         );
@@ -255,7 +255,7 @@ fn an_agreement_is_suspended_and_resumed(world: &mut World, id: &str) {
             &["HTTP_ROLE_FORBIDDEN"],
         );
         desk.sees(&act("suspend"), "", &["contract version 2", "enforced "]);
-        let why = "why --id - --consumer union --purpose retirement-help";
+        let why = "why --id - --operator A01 --consumer union --purpose retirement-help";
         desk.sees(
             why,
             id,
@@ -317,7 +317,10 @@ fn a_contract_with_less_is_put_in_force(world: &mut World, id: &str) {
         assert!(fields.get("employerName").is_none(), "{fields}");
     }
     let desk = desk(world);
-    let why = desk.json("why --id - --consumer union --purpose retirement-help", id);
+    let why = desk.json(
+        "why --id - --operator A01 --consumer union --purpose retirement-help",
+        id,
+    );
     let fields = why["sections"][0]["fields"].as_array().unwrap();
     let employer = fields.iter().find(|field| field["name"] == "employerName");
     assert_eq!(employer.unwrap()["rule"], "FIELD_NOT_AGREED");
@@ -373,7 +376,11 @@ fn revoked_and_asked_why(world: &mut World, id: &str, consent: &str) {
             in_days(95)
         );
         desk.refused(&extend, id, 1, &["CONSENT_GRANT_CLOSED"]);
-        desk.sees("--lang zh consent list --id -", id, &["[结束]"]);
+        desk.sees(
+            "--lang zh consent list --operator A01 --id -",
+            id,
+            &["[结束]"],
+        );
         nobody_is_named(&desk, &[id]);
     }
     world.settle();
@@ -384,7 +391,7 @@ fn revoked_and_asked_why(world: &mut World, id: &str, consent: &str) {
     let desk = desk(world);
     desk.sees("withdrawals", "", &["deleted", "without a receipt: 0"]);
     desk.sees("--lang zh withdrawals", "", &["已删除", "未回执: 0"]);
-    let why = "why --id - --consumer union --purpose retirement-help";
+    let why = "why --id - --operator A01 --consumer union --purpose retirement-help";
     desk.sees(why, id, &["does not flow", "GRANT_CLOSED"]);
     nobody_is_named(&desk, &[id]);
 }

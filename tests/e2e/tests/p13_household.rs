@@ -217,14 +217,12 @@ fn p13_one_household_one_plan() {
 }
 
 fn a_child_does_not_consent_alone(world: &World, home: &Household) {
+    let separate = separate(&world.contract, AID).join(" --separate ");
     let until = in_days(100);
-    let mut args = vec!["consent", "give", "--agreement", AID, "--id", "-"];
-    args.extend(["--valid-until", &until]);
-    let separate = separate(&world.contract, AID);
-    for field in &separate {
-        args.extend(["--separate", field]);
-    }
-    let (code, said) = refused(&world.it, &args, &home.child);
+    let give = format!(
+        "consent give --agreement {AID} --valid-until {until} --separate {separate} --id -"
+    );
+    let (code, said) = refused(&world.it, &give, &home.child);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("CONSENT_GUARDIAN_MISSING"), "{said}");
 }

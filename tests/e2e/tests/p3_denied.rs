@@ -6,7 +6,9 @@ use mz_consent::store;
 use mz_e2e::audit::everything_sent_to;
 use mz_e2e::bus::{self, contains};
 use mz_e2e::city::{self, insured};
-use mz_e2e::people::{asked, gives, grant, holds, names, refused, text, who_read, why};
+use mz_e2e::people::{
+    asked, enforced, gives, grant, holds, in_days, names, refused, text, who_read, why,
+};
 use mz_e2e::world::{Counter, start_consent};
 use mz_e2e::{Exit, World, wait};
 use mz_journal::{Grant, GrantId};
@@ -67,47 +69,13 @@ fn the_union_gets_no_property(world: &World, owner: &str) {
             assert_eq!(bus::count(&union, topic, lanes).unwrap(), 0);
         }
     }
-    let (code, said) = refused(
-        &world.it,
-        &[
-            "bundle",
-            "--item",
-            "talent-settlement",
-            "--department",
-            "union",
-            "--id",
-            "-",
-            "--operator",
-            "gh-0007",
-            "--reason",
-            "查房产",
-        ],
-        owner,
-    );
+    let look = "--department union --operator gh-0007 --reason 查房产 --id -";
+    let bundle = format!("bundle --item talent-settlement {look}");
+    let (code, said) = refused(&world.it, &bundle, owner);
     assert_eq!(code, 1, "{said}");
-    assert!(
-        said.contains("BUNDLE_ITEM_FOREIGN") || said.contains("FORBIDDEN"),
-        "{said}"
-    );
-    let (code, said) = refused(
-        &world.it,
-        &[
-            "why",
-            "--id",
-            "-",
-            "--consumer",
-            "police",
-            "--purpose",
-            "talent-settlement",
-            "--department",
-            "union",
-            "--operator",
-            "gh-0007",
-            "--reason",
-            "查房产",
-        ],
-        owner,
-    );
+    assert!(said.contains("BUNDLE_CONSUMER_FOREIGN"), "{said}");
+    let why = format!("why --consumer police --purpose talent-settlement {look}");
+    let (code, said) = refused(&world.it, &why, owner);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("HTTP_ROLE_FORBIDDEN"), "{said}");
 }
@@ -148,52 +116,22 @@ fn police_never_get_the_mortgage(world: &World) {
 
 /// A purpose that is not named, or that no agreement knows.
 fn no_purpose_no_data(world: &World, worker: &str) {
-    let unnamed = ["why", "--id", "-", "--consumer", "union"];
-    assert_eq!(refused(&world.it, &unnamed, worker).0, 2);
-    let unknown = [
-        "why",
-        "--id",
-        "-",
-        "--consumer",
-        "union",
-        "--purpose",
-        "marketing",
-    ];
+    let why = "why --operator sj-1 --consumer union --id -";
+    assert_eq!(refused(&world.it, why, worker).0, 2);
+    let unknown = format!("{why} --purpose marketing");
     let (code, said) = refused(&world.it, &unknown, worker);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("CONSENT_AGREEMENT_UNKNOWN"), "{said}");
-    let give = [
-        "consent",
-        "give",
-        "--agreement",
-        "union/marketing",
-        "--notice-version",
-        "1",
-        "--valid-until",
-        &mz_e2e::people::in_days(30),
-        "--id",
-        "-",
-    ];
+    let give = "consent give --agreement union/marketing --notice-version 1 --id -";
+    let give = format!("{give} --valid-until {}", in_days(30));
     let (code, said) = refused(&world.it, &give, worker);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("CONSENT_AGREEMENT_UNKNOWN"), "{said}");
     // A case can't stand in for a consent.
-    let open = [
-        "case",
-        "open",
-        "--agreement",
-        RETIREMENT,
-        "--id",
-        "-",
-        "--application",
-        "A1",
-        "--department",
-        "union",
-        "--operator",
-        "gh-0007",
-        "--reason",
-        "帮扶",
-    ];
+    let open = format!(
+        "case open --agreement {RETIREMENT} --application A1 --department union \
+         --operator gh-0007 --reason 帮扶 --id -"
+    );
     let (code, said) = refused(&world.it, &open, worker);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("CONSENT_NOT_BY_CASE"), "{said}");
@@ -305,7 +243,7 @@ fn expire(world: &mut World, id: &str) {
     world.ruled();
     let ask = ["consent", "enforcement", &id.hex(), "--wait-ms", "20000"];
     let enforcement = asked(&world.it, &ask, "");
-    mz_e2e::people::enforced(&enforcement);
+    enforced(&enforcement);
 }
 
 /// Every byte that the union was ever sent, committed or not: the five agreed fields of what was in force,

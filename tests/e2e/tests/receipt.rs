@@ -21,7 +21,7 @@ impl Checker {
         std::fs::write(&script, program("docs/consent.md")).unwrap();
         Self {
             script,
-            keys: it.contract_root().join("departments/bus.keys.yaml"),
+            keys: it.contract_root().join("bus.keys.yaml"),
         }
     }
 

@@ -76,6 +76,14 @@ impl Session {
         })
     }
 
+    /// Who asks, for the record of the question: the person through the portal, or an operator.
+    fn asker(&self) -> Result<Option<String>, Failure> {
+        if self.is_portal() {
+            return Ok(self.operator.clone());
+        }
+        self.operator().map(Some)
+    }
+
     /// Prints an answer: JSON for programs, text for people.
     fn answer(&self, answer: &impl Serialize, text: impl FnOnce() -> String) -> Outcome {
         if self.json {

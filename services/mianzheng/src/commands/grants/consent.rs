@@ -279,7 +279,7 @@ fn enforcement(dir: &Path, args: &EnforcementArgs) -> Outcome {
 fn ask_about(session: &Session, args: &AboutArgs) -> Result<Listed, Failure> {
     let ask = About {
         id: person(&args.id)?.as_str().to_owned(),
-        operator: session.operator.clone(),
+        operator: session.asker()?,
         reason: reason(&args.reason),
     };
     let listed = session.client.grants(&ask);

@@ -144,7 +144,7 @@ pub fn why(dir: &Path, args: &WhyArgs) -> Outcome {
         id: person(&args.id)?.as_str().to_owned(),
         consumer: args.consumer.clone(),
         purpose: args.purpose.clone(),
-        operator: session.operator.clone(),
+        operator: session.asker()?,
         reason: reason(&args.reason),
     };
     let because = session.client.why(&ask);
