@@ -132,7 +132,7 @@ fn a_consent_is_given(world: &World, id: &str) -> String {
 
     let list = "consent list --operator A01 --id -";
     let listed = desk.sees(list, id, &[&consent, "[open]", RETIREMENT]);
-    assert_eq!(listed.matches("[open]").count(), 1, "{listed}");
+    assert_eq!(listed.matches("[open] consent").count(), 1, "{listed}");
     desk.sees(
         &format!("--lang zh {list}"),
         id,
