@@ -194,9 +194,19 @@ pub(crate) fn check_request_id(id: &str) -> Result<(), Refusal> {
 }
 
 /// SHA-256 of what was asked, so that one request id stands for one request. `what` tells kinds of
-/// requests apart.
+/// requests apart. How long the caller waits, and when and by which signature the person's act was shown,
+/// don't: who asks again can't show the same act at the same moment.
 pub(crate) fn digest_of(what: &str, request: &impl serde::Serialize) -> Result<[u8; 32], Refusal> {
-    let json = serde_json::to_vec(request).map_err(|_| Refusal::Unavailable)?;
+    let mut json = serde_json::to_value(request).map_err(|_| Refusal::Unavailable)?;
+    if let Some(body) = json.as_object_mut() {
+        body.remove("wait_ms");
+        if let Some(evidence) = body.get_mut("evidence").and_then(|it| it.as_object_mut()) {
+            for shown in ["at", "session", "key_id", "signature"] {
+                evidence.remove(shown);
+            }
+        }
+    }
+    let json = serde_json::to_vec(&json).map_err(|_| Refusal::Unavailable)?;
     let mut hash = Sha256::new();
     hash.update(what);
     hash.update([0]);

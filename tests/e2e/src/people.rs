@@ -186,6 +186,23 @@ pub fn names(fields: &Value) -> Vec<&str> {
     names
 }
 
+/// Whether somebody was refused by this rule, as the auditor sees it.
+#[track_caller]
+pub fn denied(it: &Installation, id: &str, rule: &str) -> bool {
+    let entries = who_read(it, id);
+    let codes = |entry: &Value| {
+        let rules = entry["rules"].as_array().cloned().unwrap_or_default();
+        rules.iter().any(|one| one["code"] == rule)
+    };
+    let found = entries
+        .iter()
+        .any(|entry| entry["kind"] == "denied" && codes(entry));
+    if !found {
+        eprintln!("{entries:#?}");
+    }
+    found
+}
+
 /// A text in an answer.
 #[track_caller]
 pub fn text(value: &Value) -> String {

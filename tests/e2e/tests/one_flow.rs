@@ -132,7 +132,7 @@ fn a_consent_is_given(world: &World, id: &str) -> String {
 
     let list = "consent list --operator A01 --id -";
     let listed = desk.sees(list, id, &[&consent, "[open]", RETIREMENT]);
-    assert_eq!(listed.matches("[open]").count(), 1, "{listed}");
+    assert_eq!(listed.matches("[open] consent").count(), 1, "{listed}");
     desk.sees(
         &format!("--lang zh {list}"),
         id,
@@ -245,7 +245,9 @@ fn a_case_is_opened_and_closed(world: &mut World, id: &str) {
 }
 
 fn an_agreement_is_suspended_and_resumed(world: &mut World, id: &str) {
-    let act = |verb: &str| format!("agreement {verb} {RETIREMENT} --operator S01 --reason 核查");
+    let act = |verb: &str| {
+        format!("agreement {verb} {RETIREMENT} --operator S01 --reason 核查 --wait-ms 20000")
+    };
     {
         let desk = desk(world);
         desk.refused(
@@ -298,7 +300,9 @@ fn a_contract_with_less_is_put_in_force(world: &mut World, id: &str) {
     {
         let desk = desk(world);
         let root = root.display();
-        let activate = format!("contract activate {root} --operator S01 --reason 减少字段 --yes");
+        let activate = format!(
+            "contract activate {root} --operator S01 --reason 减少字段 --yes --wait-ms 20000"
+        );
         // Not signed by its provider: refused here already, and the one in force stays.
         desk.refused(&activate, "", 3, &["APPROVAL_STALE"]);
         sign(&world.it, &next);
@@ -398,7 +402,7 @@ fn revoked_and_asked_why(world: &mut World, id: &str, consent: &str) {
 
 fn the_person_is_erased(world: &mut World, id: &str) {
     let desk = desk(world);
-    let erase = "subject erase --operator S01 --reason 本人申请 --request-id erase-1 --id -";
+    let erase = "subject erase --operator S01 --reason 本人申请 --request-id erase-1 --wait-ms 20000 --id -";
     desk.refused(
         &format!("{erase} --as bus.auditor"),
         id,

@@ -42,6 +42,14 @@ impl Handle {
         {
             Repeat::Done(changed) => {
                 let row = step.grant(id).await?.ok_or(Refusal::GrantUnknown)?;
+                let act = match kind {
+                    ChangeKind::Resume => Some(ChangeAction::Resume),
+                    ChangeKind::Extend => Some(ChangeAction::Extend),
+                    ChangeKind::Revoke | ChangeKind::Pause | ChangeKind::Close => None,
+                };
+                if let Some(act) = act {
+                    self.person_acts(contract, act, &change, &row, person.as_ref())?;
+                }
                 (changed, row.lane)
             }
             Repeat::Other => return Err(Refusal::RequestIdReused),

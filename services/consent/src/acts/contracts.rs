@@ -156,8 +156,6 @@ impl Handle {
         wait_ms: Option<u64>,
     ) -> Result<InForceView, Refusal> {
         let shared = &self.shared;
-        let wait = wait_of(wait_ms);
-        let started = Instant::now();
         let mut step = shared.store.step().await?;
         let repeat: Repeat<InForceView> = step.repeated(by.principal, request_id, &digest).await?;
         let mut view = match repeat {
@@ -199,6 +197,8 @@ impl Handle {
                 view
             }
         };
+        // From here on, as for every other change: checking a contract takes its time too.
+        let (wait, started) = (wait_of(wait_ms), Instant::now());
         for lane in 0..shared.lanes {
             let rest = wait.saturating_sub(started.elapsed());
             let awaited = Awaited::Version(view.version);

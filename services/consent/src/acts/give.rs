@@ -42,7 +42,11 @@ impl Handle {
 
         let mut step = self.shared.store.step().await?;
         let mut given: Given = match step.repeated(&principal, &give.request_id, &digest).await? {
-            Repeat::Done(given) => given,
+            Repeat::Done(given) => {
+                // Shown anew, so looked at anew: the answer holds the person's receipt.
+                self.check_evidence(contract, &give, &id)?;
+                given
+            }
             Repeat::Other => return Err(Refusal::RequestIdReused),
             Repeat::New => {
                 let agreement = usable(contract, &give.agreement, now)?;

@@ -176,6 +176,35 @@ fn the_same_request_is_one_consent_and_its_receipt_verifies() {
         (&first.consent, &first.receipt),
         (&again.consent, &again.receipt)
     );
+    // Cut off, the app asks again: at another moment, so with another signature, and waits longer.
+    let mut later = give.clone();
+    later.wait_ms = Some(25_000);
+    world.sign_give(&mut later, &id);
+    assert_ne!(later.evidence, give.evidence);
+    let later = world
+        .call(consent.give(&portal(), later))
+        .expect("asked again");
+    assert_eq!(first.receipt, later.receipt);
+    // What was not shown to be the person's act gets no receipt, whatever its id.
+    let mut unshown = give.clone();
+    unshown.evidence = match unshown.evidence {
+        Evidence::App {
+            session,
+            at,
+            key_id,
+            ..
+        } => Evidence::App {
+            session,
+            at,
+            key_id,
+            signature: "AAAA".to_owned(),
+        },
+        other => other,
+    };
+    let refused = world
+        .call(consent.give(&portal(), unshown))
+        .expect_err("not shown");
+    assert_eq!(refused, Refusal::EvidenceInvalid);
     let mut other = give;
     other.valid_until = in_days(50);
     world.sign_give(&mut other, &id);
