@@ -14,6 +14,9 @@ use mz_seal::{
 use crate::column::Cell;
 use crate::target::{ANSWERS_BY, Kind, Target, Variant};
 
+/// No fault of the delivery: it is in a form that only a later contract knows.
+pub(crate) const CONTRACT_OUTDATED: &str = "ADAPTER_CONTRACT_OUTDATED";
+
 /// Pseudonym ‖ record tag.
 pub(crate) type Key = [u8; 32];
 
@@ -195,7 +198,12 @@ impl Checker {
             .variants
             .iter()
             .find(|variant| variant.schema_id == schema_id)
-            .ok_or("SCHEMA_UNKNOWN")?;
+            // Schema ids are never taken back: what is unknown under another contract is of a later one.
+            .ok_or(if delivery.contract == self.contract.digest {
+                "SCHEMA_UNKNOWN"
+            } else {
+                CONTRACT_OUTDATED
+            })?;
         let (version, event_ms) = match &target.kind {
             Kind::Section { .. } => {
                 let expect = expect(&self.contract, target, lane, variant);

@@ -29,6 +29,9 @@ pub enum Error {
     /// Records were dropped before they were read.
     #[error("{topic} [{lane}]: records at the stored position are gone from the topic")]
     PositionLost { topic: String, lane: i32 },
+    /// The gateway delivers under a later contract than the one that this adapter was started with.
+    #[error("deliveries are in a form of a later contract")]
+    ContractOutdated,
     #[error("the database refuses")]
     Database(#[source] sqlx::Error),
     #[error("the adapter's tables can't be made or brought up to date")]
@@ -52,6 +55,7 @@ impl Error {
             Self::ColumnType { .. } => "ADAPTER_COLUMN_TYPE",
             Self::Superseded { .. } => "ADAPTER_SUPERSEDED",
             Self::PositionLost { .. } => "ADAPTER_POSITION_LOST",
+            Self::ContractOutdated => "ADAPTER_CONTRACT_OUTDATED",
             Self::Database(_) | Self::Migrate(_) | Self::DatabaseTimeout => "ADAPTER_DATABASE",
             Self::Bus(error) => error.code(),
             Self::Runtime(_) => "ADAPTER_RUNTIME",
@@ -69,6 +73,11 @@ impl Error {
                 | Self::DatabaseUrl { .. }
                 | Self::ColumnType { .. }
         )
+    }
+
+    /// Whether it goes on once it has the contract that is in force.
+    pub fn is_outdated(&self) -> bool {
+        matches!(self, Self::ContractOutdated)
     }
 
     /// Whether another adapter took over.

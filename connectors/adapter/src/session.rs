@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mz_bus::{BusError, Isolation, Polled, Reader};
 
 use crate::batch::{Batch, Place, Position};
-use crate::check::Checker;
+use crate::check::{CONTRACT_OUTDATED, Checker};
 use crate::config::WhenLost;
 use crate::endings::Endings;
 use crate::error::{Error, chain};
@@ -91,6 +91,10 @@ impl<'s> Session<'s> {
                 }
                 Err(error) => return Err(error),
             };
+            // A delivery in a form that only a later contract knows is not refused: it waits.
+            if batch.rejects.iter().any(|it| it.code == CONTRACT_OUTDATED) {
+                return Err(Error::ContractOutdated);
+            }
             let ending = stop.load(Ordering::Relaxed);
             let caught_up = self.ends.len() == self.positions.len();
             let done = ending || (self.service.options.once && caught_up);

@@ -13,6 +13,7 @@ use mz_bus::{Isolation, Reader};
 use mz_journal::{GrantKind, GrantStatus, OrderCondition, topics};
 use rustc_hash::FxHashMap;
 
+use crate::acts::contracts::{CONTRACT_CHANGED, send_again};
 use crate::barrier::Awaited;
 use crate::error::ConsentError;
 use crate::holders::give;
@@ -161,11 +162,26 @@ async fn order(shared: &Shared, due: &DueRow) -> Result<(), ConsentError> {
             )
             .await?;
         }
-        if whole {
+        // A contract that lets a consumer have the same facts in another form: those follow when the
+        // old ones are gone, in whatever order a slot reads orders and grants.
+        let again = match &due.scope {
+            Scope::Agreement { id, dataset } if whole && due.reason == CONTRACT_CHANGED => {
+                Some((id, step.is_called_back(id, dataset).await?))
+            }
+            _ => None,
+        };
+        if whole && again.is_none() {
             step.due_done(due.id).await?;
         }
         step.commit().await?;
         shared.wake.ring();
+        if let Some((agreement, true)) = again {
+            let version = shared.in_force().version;
+            send_again(shared, &[agreement], version).await?;
+            let mut step = shared.store.step().await?;
+            step.due_done(due.id).await?;
+            step.commit().await?;
+        }
         if whole {
             return Ok(());
         }

@@ -30,7 +30,7 @@ use crate::store::{HistoryRow, Outgoing, Repeat, Scope, Step, VersionRow};
 /// Faults of a refused contract that are told.
 const MAX_FAULTS: usize = 50;
 /// Reason of a withdrawal because the contract delivers less.
-const CONTRACT_CHANGED: &str = "CONTRACT_CHANGED";
+pub(crate) const CONTRACT_CHANGED: &str = "CONTRACT_CHANGED";
 
 /// Who puts a version in force, and why.
 struct By<'a> {
@@ -396,17 +396,29 @@ async fn call_back(
 }
 
 /// Grants in force under agreements that give more now are sent once more: the slots fetch their facts
-/// again.
+/// again. Not where something is called back first: what is sent now would be called back with it, so
+/// that waits for the end of the withdrawal ([`crate::life`]).
 async fn refetch(
     shared: &Shared,
     change: &ContractDiff,
     version: u64,
 ) -> Result<u64, crate::store::StoreError> {
+    let called_back = |agreement: &str| change.withdraw().any(|it| it.agreement == agreement);
     let mut agreements: Vec<&str> = change
         .refetch()
         .map(|reading| reading.agreement.as_str())
+        .filter(|agreement| !called_back(agreement))
         .collect();
     agreements.dedup();
+    send_again(shared, &agreements, version).await
+}
+
+/// Sends the grants in force under these agreements once more; answers how many.
+pub(crate) async fn send_again(
+    shared: &Shared,
+    agreements: &[&str],
+    version: u64,
+) -> Result<u64, crate::store::StoreError> {
     let mut count = 0;
     for agreement in agreements {
         let mut after = GrantId::default();

@@ -249,6 +249,23 @@ impl Step {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Whether no order about this agreement and dataset waits for a slot.
+    pub async fn is_called_back(
+        &mut self,
+        agreement: &str,
+        dataset: &str,
+    ) -> Result<bool, StoreError> {
+        let waits: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM orders WHERE agreement = $1 AND dataset = $2
+                AND executed_ms IS NULL AND declined_ms IS NULL)",
+        )
+        .bind(agreement)
+        .bind(dataset)
+        .fetch_one(&mut *self.tx)
+        .await?;
+        Ok(!waits)
+    }
+
     pub async fn due_done(&mut self, id: i64) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM due WHERE id = $1")
             .bind(id)

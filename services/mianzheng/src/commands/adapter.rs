@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use mz_adapter::{Config, Error, Options, Service, Summary};
@@ -17,20 +19,32 @@ use crate::outcome::{Failure, Outcome, coded, say};
 use crate::say_line;
 use crate::shutdown;
 
+/// How long an adapter that has met a later contract waits for this installation to have it. Putting it
+/// in force and copying it are two steps of one command.
+const CONTRACT_WAIT: Duration = Duration::from_secs(60);
+const CONTRACT_POLL: Duration = Duration::from_millis(500);
+
 pub fn run(dir: &Path, args: &AdapterArgs) -> Outcome {
     let instance = Instance::open(dir)?;
-    let contract = Arc::new(instance.contract(Mode::Signed)?);
-    let config = Config::load(&args.config).map_err(failure)?;
-    let bus = instance.bus(&config.principal())?;
-    let own = instance.database_url().ok();
-    let mut options = Options::new(bus, contract, config, own.as_deref()).map_err(failure)?;
-    options.once = args.once;
-    let consumer = options.config.consumer.clone();
-    options.receipt_signer = receipt_signer(&instance, &consumer);
-    let service = Service::new(options).map_err(failure)?;
     let stop = shutdown::flag().map_err(anyhow::Error::from)?;
-    eprintln!("{}", say("接收端已启动", "adapter started"));
-    let summary = service.run(&stop).map_err(failure)?;
+    let summary = loop {
+        let contract = Arc::new(instance.contract(Mode::Signed)?);
+        let used = contract.digest;
+        let config = Config::load(&args.config).map_err(failure)?;
+        let bus = instance.bus(&config.principal())?;
+        let own = instance.database_url().ok();
+        let mut options = Options::new(bus, contract, config, own.as_deref()).map_err(failure)?;
+        options.once = args.once;
+        let consumer = options.config.consumer.clone();
+        options.receipt_signer = receipt_signer(&instance, &consumer);
+        let service = Service::new(options).map_err(failure)?;
+        eprintln!("{}", say("接收端已启动", "adapter started"));
+        match service.run(&stop) {
+            Ok(summary) => break summary,
+            Err(error) if error.is_outdated() && has_another(&instance, used, &stop) => {}
+            Err(error) => return Err(failure(error)),
+        }
+    };
     if args.json {
         let text = serde_json::to_string_pretty(&summary.to_json()).context("JSON")?;
         say_line!("{text}");
@@ -38,6 +52,21 @@ pub fn run(dir: &Path, args: &AdapterArgs) -> Outcome {
         tell(&summary);
     }
     Ok(())
+}
+
+/// Waits until the installation's copy is another contract than the one used.
+fn has_another(instance: &Instance, used: [u8; 32], stop: &shutdown::Flag) -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < CONTRACT_WAIT && !stop.load(Ordering::SeqCst) {
+        // A copy that is only half there does not load: look again.
+        if let Ok(contract) = instance.contract(Mode::Signed)
+            && contract.digest != used
+        {
+            return true;
+        }
+        std::thread::sleep(CONTRACT_POLL);
+    }
+    false
 }
 
 /// The department's receipt key. Withdrawals are carried out without it too: their receipts wait in
