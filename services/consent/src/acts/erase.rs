@@ -118,19 +118,15 @@ impl Handle {
         let started = std::time::Instant::now();
         let mut enforcement = Vec::new();
         for row in store.grants_of(subject).await? {
+            let (id, counter) = (row.grant.id, row.grant.counter);
+            // Watched first, then looked up: while another was waited for it may have been read back.
+            self.shared.barrier.watch(lane, id, counter);
+            let read_back = store.grant(id).await.ok().flatten();
+            let offset = read_back.and_then(|row| row.offset_seen);
+            let awaited = offset.map_or(Awaited::Grant { id, counter }, Awaited::Offset);
             let rest = wait.saturating_sub(started.elapsed());
-            let offset = row.offset_seen.map_or(
-                Awaited::Grant {
-                    id: row.grant.id,
-                    counter: row.grant.counter,
-                },
-                Awaited::Offset,
-            );
-            self.shared
-                .barrier
-                .watch(lane, row.grant.id, row.grant.counter);
-            enforcement.push(self.await_change(lane, offset, rest).await);
-            self.shared.barrier.unwatch(lane, row.grant.id);
+            enforcement.push(self.await_change(lane, awaited, rest).await);
+            self.shared.barrier.unwatch(lane, id);
         }
         // The vault answers within a turn or two; whoever can't wait asks again.
         let mut erasure = store.erasure(order).await?;
