@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mz_adapter::{Config, Options};
 use mz_bus::admin::{Acl, Operation, Resource, Topic};
@@ -86,16 +86,23 @@ impl World {
         self.receipts_right(true);
     }
 
-    /// Gives the adapter the right to write receipts, or takes it.
+    /// Gives the adapter the right to write receipts, or takes it. Returns when the broker lists it so:
+    /// it acknowledges a change of rules before it obeys it.
     pub fn receipts_right(&self, given: bool) {
         let bus = self.bus("bus.admin");
         let name = format!("{}{}", bus.prefix, topics::RECEIPTS);
         let rule = Acl::grant("police.adapter", Resource::Topic, name, Operation::Write);
         let mut admin = Admin::connect(&bus).unwrap();
+        let rules = [rule];
         if given {
-            admin.create_acls(&[rule]).unwrap();
+            admin.create_acls(&rules).unwrap();
         } else {
-            admin.delete_acls(&[rule]).unwrap();
+            admin.delete_acls(&rules).unwrap();
+        }
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while admin.acls().unwrap().contains(&rules[0]) != given {
+            assert!(Instant::now() < deadline, "the broker keeps the old rules");
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
