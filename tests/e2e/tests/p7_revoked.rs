@@ -57,11 +57,12 @@ fn p7_revoked_before_the_visit() {
     world.publish();
 
     // The consumer's topic says so, the row is gone, and the department has signed that it is.
-    let withdrawn = withdrawals(&world.it, SETTLEMENT);
+    let mut withdrawn = withdrawals(&world.it, SETTLEMENT);
+    // News about people who have moved in already is called back too, for its own reason.
+    withdrawn.retain(|one| one["dataset"] == "hrss.talent.approval.v1");
     assert!(!withdrawn.is_empty());
     for one in &withdrawn {
         assert_eq!(one["reason"], "SUPERSEDED", "{one:#}");
-        assert_eq!(one["dataset"], "hrss.talent.approval.v1");
         assert_eq!(one["action"], "deleted");
         assert!(one["receipt_at"].is_string() && one["executed_at"].is_string());
     }
