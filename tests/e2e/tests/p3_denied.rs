@@ -6,7 +6,9 @@ use mz_consent::store;
 use mz_e2e::audit::everything_sent_to;
 use mz_e2e::bus::{self, contains};
 use mz_e2e::city::{self, insured};
-use mz_e2e::people::{asked, denied, enforced, gives, grant, holds, in_days, names, refused, why};
+use mz_e2e::people::{
+    asked, denied, enforced, gives, grant, holds, in_days, names, refused, text, why,
+};
 use mz_e2e::world::start_consent;
 use mz_e2e::{Exit, World, wait};
 use mz_journal::{Grant, GrantId};
@@ -158,7 +160,15 @@ fn consent_expired(world: &mut World, worker: &str) {
         "{explained:#}"
     );
 
-    // What was delivered before is called back; nobody answers for the union here, so it stays open.
+    world.city.books(worker, |row| {
+        row[insured::EMPLOYER] = AFTER_EXPIRY.to_owned();
+        row[insured::ARREARS] = "12".to_owned();
+    });
+    city::publish(&world.it, "hrss-insurance");
+    world.settle();
+    assert!(denied(&world.it, worker, "GRANT_EXPIRED"));
+    // What was delivered before is called back; nobody answers for the union here, so it stays open. A
+    // record may be called back twice: its consent ran out, and a newer version of it was denied.
     let open = wait::until(
         "withdrawals of what the consent had given",
         LIMIT,
@@ -169,10 +179,14 @@ fn consent_expired(world: &mut World, worker: &str) {
                 "",
             )
         },
-        |page| page["open"] == 5,
+        |page| page["open"].as_u64() >= Some(5),
     );
     for withdrawal in open["withdrawals"].as_array().unwrap() {
-        assert_eq!(withdrawal["reason"], "GRANT_EXPIRED");
+        let reason = text(&withdrawal["reason"]);
+        assert!(
+            ["GRANT_EXPIRED", "CORRECTED"].contains(&&*reason),
+            "{reason}"
+        );
         assert!(withdrawal["age_s"].is_u64() && withdrawal["receipt_at"].is_null());
     }
     wait::until(
@@ -181,14 +195,6 @@ fn consent_expired(world: &mut World, worker: &str) {
         || holds(&world.it, "union", ARREARS).len(),
         |held| *held == 0,
     );
-    world.city.books(worker, |row| {
-        row[insured::EMPLOYER] = AFTER_EXPIRY.to_owned();
-        row[insured::ARREARS] = "12".to_owned();
-    });
-    city::publish(&world.it, "hrss-insurance");
-    world.settle();
-    assert!(denied(&world.it, worker, "GRANT_EXPIRED"));
-    assert!(holds(&world.it, "union", ARREARS).is_empty());
     let (code, said) = refused(&world.it, HELP, worker);
     assert!(code == 1 && said.contains("GRANT_EXPIRED"), "{said}");
 }
