@@ -17,6 +17,7 @@ mod producer;
 mod reader;
 mod record;
 mod slots;
+mod stretch;
 pub mod tuning;
 
 pub use admin::Admin;
@@ -28,3 +29,4 @@ pub use producer::TxProducer;
 pub use reader::{Isolation, Position, Reader, read_to_end};
 pub use record::{HeaderPair, MAX_HEADERS, Polled, Record, UnreadableHeaders};
 pub use slots::{SlotGroup, SlotOptions, lanes_of, slot_group};
+pub use stretch::{Stretch, Unread, read_stretches};

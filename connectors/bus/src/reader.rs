@@ -8,6 +8,7 @@ use crate::client::Context;
 use crate::error::{BusError, means_transient};
 use crate::options::BusOptions;
 use crate::record::{Polled, Record};
+use crate::stretch::Unread;
 use crate::tuning::{self, CALL_TIMEOUT, LANE_BURST};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::base_consumer::PartitionQueue;
@@ -178,24 +179,29 @@ impl Reader {
         }
     }
 
-    /// Reads until every assigned partition has been read to its end, or fails after `timeout`
-    /// without any progress.
+    /// Reads everything that was there when it began, in every assigned partition, and perhaps some
+    /// of what came since; or fails after `timeout` without any progress. It ends while others write:
+    /// a partition that is written without a pause may never be seen at its end.
     pub fn poll_to_end(
         &mut self,
         timeout: Duration,
         mut each: impl FnMut(Record<'_>),
     ) -> Result<(), BusError> {
-        let mut open: Vec<(Arc<str>, i32)> = self
-            .lanes
-            .iter()
-            .map(|lane| (Arc::clone(&lane.topic), lane.partition))
-            .collect();
-        while !open.is_empty() {
+        let mut unread = Unread::default();
+        for lane in &self.lanes {
+            let (_, end) = self.watermarks(&lane.topic, lane.partition)?;
+            unread.add(&lane.topic, lane.partition, end);
+        }
+        while !unread.is_empty() {
             let handed = self.poll(10_000, timeout, |polled| match polled {
-                Polled::Record(record) => each(record),
+                Polled::Record(record) => {
+                    unread.reach(record.topic, record.partition, record.offset + 1);
+                    each(record);
+                }
+                // Control records may lie behind the last record.
                 Polled::Eof {
                     topic, partition, ..
-                } => open.retain(|(t, p)| (&**t, *p) != (topic, partition)),
+                } => unread.reach(topic, partition, i64::MAX),
             })?;
             if handed == 0 {
                 return Err(BusError::Timeout {
@@ -455,28 +461,15 @@ fn call_fault(operation: &'static str, resource: &str, source: KafkaError) -> Bu
     }
 }
 
-/// Reads one partition of committed records from `from` to its end; returns where to go on.
+/// Reads one partition of committed records from `from` to its end, as [`Reader::poll_to_end`] does.
 pub fn read_to_end(
     bus: &BusOptions,
     topic: &str,
     partition: i32,
     from: Position,
-    mut each: impl FnMut(Record<'_>),
-) -> Result<i64, BusError> {
+    each: impl FnMut(Record<'_>),
+) -> Result<(), BusError> {
     let mut reader = Reader::open(bus, Isolation::Committed)?;
     reader.assign(&[(topic, partition, from)])?;
-    let mut next = None;
-    while next.is_none() {
-        let handed = reader.poll(10_000, CALL_TIMEOUT, |polled| match polled {
-            Polled::Record(record) => each(record),
-            Polled::Eof { next_offset, .. } => next = Some(next_offset),
-        })?;
-        if handed == 0 {
-            return Err(BusError::Timeout {
-                operation: "read to the end",
-                waited: CALL_TIMEOUT,
-            });
-        }
-    }
-    Ok(next.unwrap_or(0))
+    reader.poll_to_end(CALL_TIMEOUT, each)
 }

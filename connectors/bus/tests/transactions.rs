@@ -14,6 +14,7 @@ use mz_bus::{
     BusError, BusOptions, Isolation, Polled, Position, Reader, TxError, TxProducer, read_to_end,
 };
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 fn producer(bus: &BusOptions, id: &str) -> TxProducer {
@@ -283,6 +284,39 @@ fn ends_of_partitions_carry_their_topic() {
         })
         .unwrap();
     assert_eq!(offsets, [("a".to_owned(), 2)]);
+}
+
+#[test]
+fn a_topic_that_is_written_without_a_pause_has_an_end() {
+    let bus = topics(&[("busy", 1)]);
+    let mut producer = producer(&bus, "mz-gw-7");
+    let written = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Acquire) {
+                producer.begin().unwrap();
+                producer.send("busy", 0, b"", Some(b"x"), &[]).unwrap();
+                producer.commit().unwrap();
+                written.fetch_add(1, Ordering::AcqRel);
+            }
+        });
+        let read = scope.spawn(|| {
+            while written.load(Ordering::Acquire) < 200 {
+                std::thread::yield_now();
+            }
+            let (before, mut count) = (written.load(Ordering::Acquire), 0);
+            read_to_end(&bus, "busy", 0, Position::Beginning, |_| count += 1).unwrap();
+            assert!(count >= before, "{count} {before}");
+        });
+        let deadline = Instant::now() + WAIT;
+        while !read.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let ended = read.is_finished();
+        stop.store(true, Ordering::Release);
+        assert!(ended, "read for as long as was written");
+    });
 }
 
 #[test]

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mz_bus::{Isolation, Polled, Position, Reader, Record};
+use mz_bus::{Isolation, Polled, Position, Reader, Record, Unread};
 use mz_journal::topics::{self, SlotKind};
 use mz_journal::{Grant, InForce, Record as _, State};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::error::ConsentError;
 use crate::limits::{FOLLOW_POLL, MAX_BATCH_RECORDS, STATE_LOOK_BACK};
@@ -47,17 +47,20 @@ fn from_store(
 pub(crate) fn show(shared: &Arc<Shared>, stop: &AtomicBool) -> Result<(), ConsentError> {
     let mut reader = Reader::open(&shared.bus, Isolation::Committed)?;
     let mut assignment = from_store(shared, &reader)?;
+    // Slots write their states without a pause: their ends, as of now, are all that can be waited for.
+    let mut unread = Unread::default();
     for lane in 0..shared.lanes {
         let (low, high) = reader.watermarks(topics::STATE, i32::from(lane))?;
         let from = high.saturating_sub(STATE_LOOK_BACK).max(low);
+        unread.add(topics::STATE, i32::from(lane), high);
         assignment.push((topics::STATE, i32::from(lane), Position::Offset(from)));
     }
     reader.assign(&assignment)?;
-    let mut waiting: FxHashSet<i32> = (0..i32::from(shared.lanes)).collect();
     while !stop.load(Ordering::Acquire) {
         let mut fault = None;
         reader.poll(MAX_BATCH_RECORDS, FOLLOW_POLL, |polled| match polled {
             Polled::Record(record) => {
+                unread.reach(record.topic, record.partition, record.offset + 1);
                 let told = match record.topic {
                     topics::GRANTS => read(&record).map(|read| tell(shared, &read)),
                     _ => state(shared, &record),
@@ -67,18 +70,13 @@ pub(crate) fn show(shared: &Arc<Shared>, stop: &AtomicBool) -> Result<(), Consen
                 }
             }
             Polled::Eof {
-                topic: topics::STATE,
-                partition,
-                ..
-            } => {
-                waiting.remove(&partition);
-            }
-            Polled::Eof { .. } => {}
+                topic, partition, ..
+            } => unread.reach(topic, partition, i64::MAX),
         })?;
         if let Some(fault) = fault {
             return Err(fault);
         }
-        if waiting.is_empty() {
+        if unread.is_empty() {
             shared.set_ready();
         }
     }

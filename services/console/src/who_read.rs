@@ -163,7 +163,8 @@ impl Cursor {
 pub fn scan(bus: &BusOptions, contract: &Contract, wanted: &Scan) -> Result<Page, ScanError> {
     let lane = i32::from(wanted.lane);
     let mut reader = Reader::open(bus, Isolation::Committed)?;
-    let (low, _) = reader.watermarks(topics::AUDIT, lane)?;
+    // The log is written while it is read: the page ends where it ended now.
+    let (low, high) = reader.watermarks(topics::AUDIT, lane)?;
     let from = wanted.cursor.as_ref().map_or(low, |cursor| cursor.offset);
     reader.assign(&[(topics::AUDIT, lane, Position::Offset(from))])?;
     let mut walk = Walk::new(contract, wanted, low);
@@ -176,6 +177,7 @@ pub fn scan(bus: &BusOptions, contract: &Contract, wanted: &Scan) -> Result<Page
         if handed == 0 {
             return Err(ScanError::Stalled);
         }
+        ended |= walk.next >= high;
     }
     Ok(walk.page(ended))
 }

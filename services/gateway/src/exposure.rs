@@ -3,7 +3,7 @@
 //! new owner compares, from the offset up to which everything is accounted for, what such a reader
 //! sees with what is committed, and audits the difference as exposed before it produces anything.
 
-use mz_bus::{Reader, Record};
+use mz_bus::{Reader, Record, Stretch, read_stretches};
 use mz_journal::{
     Audit, AuditCause, AuditKind, AuditWriter, DELIVERY_HEADER, DeliveryHeader, Record as _,
     RecordTag, SubjectTag,
@@ -15,7 +15,6 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::lane::Lane;
 use crate::outbox::{Halt, Writer};
-use crate::takeover::{Stretch, read_stretches};
 use crate::telemetry;
 
 /// Entries written for one lane and topic; more are told as one entry with their count.

@@ -7,12 +7,11 @@
 
 use std::time::{Duration, Instant};
 
-use mz_bus::{Isolation, Reader};
+use mz_bus::{Isolation, Reader, Stretch, read_stretches};
 use mz_journal::topics::{self, SlotKind};
 use rustc_hash::FxHashMap;
 
 use crate::error::Error;
-use crate::takeover::{Stretch, read_stretches};
 
 /// Whoever fences writes the note with its first transaction, right after the fencing that this owner
 /// noticed. So long it is looked for.

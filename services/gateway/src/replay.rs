@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use mz_bus::{BusError, Isolation, Reader};
+use mz_bus::{BusError, Isolation, Reader, Stretch, read_stretches};
 use mz_contract::Contract;
 use mz_journal::{GrantRef, InForce, topics};
 
@@ -24,7 +24,6 @@ use crate::error::Error;
 use crate::grants::{self, GrantsRecord};
 use crate::options::Options;
 use crate::plan::Plan;
-use crate::takeover::{Stretch, read_stretches};
 use difference::{Pairing, Tallies};
 use history::{Collected, History};
 use passage::Passage;

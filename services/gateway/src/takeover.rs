@@ -5,9 +5,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use mz_bus::{BusError, BusOptions, Isolation, Polled, Position, Reader, Record, lanes_of};
+use mz_bus::{BusOptions, Isolation, Position, Reader, Record, Stretch, lanes_of, read_stretches};
 use mz_journal::{Grant, InForce, Record as _, State, topics};
 use mz_policy::{GrantsIndex, Now};
 use rustc_hash::FxHashMap;
@@ -26,8 +25,6 @@ use crate::telemetry;
 /// How far back the state of a lane is looked for at first. It is written in every transaction, so
 /// it is nearly always the last record but a few.
 const STATE_LOOK_BACK: i64 = 256;
-/// Reading to the end waits for open transactions of other writers, which end or time out.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The reader positioned, the memory filled.
 pub(crate) struct TakenOver {
@@ -375,67 +372,5 @@ fn assign(reader: &mut Reader, raw: &Reader, engine: &mut Engine) -> Result<(), 
         assignment.push((topics::GRANTS.to_owned(), partition, grants));
     }
     reader.assign(&assignment)?;
-    Ok(())
-}
-
-/// Part of one lane of one topic: from an offset to a high watermark.
-pub(crate) struct Stretch<'t> {
-    pub topic: &'t str,
-    pub lane: u16,
-    pub from: i64,
-    pub to: i64,
-}
-
-/// Reads each stretch to its end. Records behind it may be handed over too: for states and grants
-/// newer is as good.
-pub(crate) fn read_stretches(
-    reader: &mut Reader,
-    stretches: &[Stretch<'_>],
-    mut each: impl FnMut(&Record<'_>),
-) -> Result<(), BusError> {
-    let mut open: FxHashMap<(&str, i32), i64> = FxHashMap::default();
-    let mut assignment = Vec::new();
-    for stretch in stretches.iter().filter(|stretch| stretch.from < stretch.to) {
-        let partition = i32::from(stretch.lane);
-        open.insert((stretch.topic, partition), stretch.to);
-        assignment.push((stretch.topic, partition, Position::Offset(stretch.from)));
-    }
-    if assignment.is_empty() {
-        return Ok(());
-    }
-    reader.assign(&assignment)?;
-    let mut deadline = Instant::now() + PATIENCE;
-    while !open.is_empty() {
-        let mut ended: Vec<(String, i32)> = Vec::new();
-        let handed = reader.poll(10_000, Duration::from_millis(200), |polled| {
-            let (topic, partition, next) = match &polled {
-                Polled::Record(record) => {
-                    each(record);
-                    (record.topic, record.partition, record.offset + 1)
-                }
-                Polled::Eof {
-                    topic,
-                    partition,
-                    next_offset,
-                } => (*topic, *partition, *next_offset),
-            };
-            if open.get(&(topic, partition)).is_some_and(|to| next >= *to) {
-                ended.push((topic.to_owned(), partition));
-            }
-        })?;
-        if !ended.is_empty() {
-            open.retain(|(topic, partition), _| {
-                !ended.iter().any(|(t, p)| t == topic && p == partition)
-            });
-        }
-        if handed > 0 {
-            deadline = Instant::now() + PATIENCE;
-        } else if Instant::now() >= deadline {
-            return Err(BusError::Timeout {
-                operation: "read to the end",
-                waited: PATIENCE,
-            });
-        }
-    }
     Ok(())
 }

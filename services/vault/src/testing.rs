@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use mz_bus::plan::{self, PlanOptions};
-use mz_bus::{BusOptions, Isolation, Polled, Position, Reader, TlsFiles, TxProducer, tuning};
+use mz_bus::{BusOptions, Isolation, Position, Reader, TlsFiles, TxProducer, tuning};
 use mz_contract::{Contract, Dataset, IdNumber, Mode};
 use mz_journal::topics::{self, SlotKind};
 use mz_journal::{
@@ -199,6 +199,12 @@ impl TestBus {
         all
     }
 
+    /// Where a lane ends, open transactions included.
+    pub fn head(&self, topic: &str, lane: u16) -> i64 {
+        let reader = Reader::open(&self.bus("bus.admin"), Isolation::Uncommitted).unwrap();
+        reader.watermarks(topic, i32::from(lane)).unwrap().1
+    }
+
     /// All committed records of a lane topic.
     pub fn read(&self, topic: &str, mut each: impl FnMut(mz_bus::Record<'_>)) {
         let mut reader = Reader::open(&self.bus("bus.admin"), Isolation::Committed).unwrap();
@@ -206,14 +212,7 @@ impl TestBus {
             .map(|lane| (topic, lane, Position::Beginning))
             .collect();
         reader.assign(&lanes).unwrap();
-        let mut ends = 0;
-        while ends < lanes.len() {
-            let handed = reader.poll(10_000, PATIENCE, |polled| match polled {
-                Polled::Record(record) => each(record),
-                Polled::Eof { .. } => ends += 1,
-            });
-            assert!(handed.unwrap() > 0, "{topic} did not end");
-        }
+        reader.poll_to_end(PATIENCE, &mut each).unwrap();
     }
 }
 
@@ -239,10 +238,19 @@ impl Gateway {
 
     /// One record in a transaction of its own.
     pub fn send(&mut self, topic: &str, lane: u16, key: &[u8], value: &[u8]) {
+        self.begin_with(topic, lane, key, value);
+        self.commit();
+    }
+
+    /// One record, its transaction left open.
+    pub fn begin_with(&mut self, topic: &str, lane: u16, key: &[u8], value: &[u8]) {
         self.producer.begin().unwrap();
         self.producer
             .send(topic, i32::from(lane), key, Some(value), &[])
             .unwrap();
+    }
+
+    pub fn commit(&mut self) {
         self.producer.commit().unwrap();
     }
 

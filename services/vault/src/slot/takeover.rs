@@ -1,10 +1,12 @@
 //! How a slot changes hands: end and fence the predecessor, then learn what it committed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mz_bus::{BusError, Isolation, Polled, Position, Reader, Record, TxProducer, tuning};
+use mz_bus::{
+    BusError, Isolation, Position, Reader, Record, Stretch, TxProducer, read_stretches, tuning,
+};
 use mz_contract::Contract;
 use mz_journal::topics::{self, SlotKind};
 use mz_journal::{Grant, InForce as Note, Record as _, State};
@@ -18,7 +20,6 @@ use super::fence::{Seen, seen};
 use super::ingest::Ingest;
 use super::outbox::Outbox;
 use super::{Slot, now_ms};
-use crate::limits::{MAX_BATCH_RECORDS, READ_TIMEOUT};
 use crate::shared::Shared;
 use crate::store::LaneStore;
 
@@ -47,7 +48,7 @@ impl Slot {
         let mut grants = GrantsIndex::new(DEFAULT_GRANT_LIMIT);
         let mut books = BTreeMap::new();
         let mut outbox = Outbox::default();
-        let found = committed(shared, &lanes, &mut grants)?;
+        let found = committed(shared, &heads, &lanes, &mut grants)?;
         let in_force = match &found.note {
             Some(note) => contract::load(shared, note)?,
             // Nothing was ever put in force: what this process was started with.
@@ -179,55 +180,39 @@ struct Committed {
     note: Option<Note>,
 }
 
-/// Reads state and grants of all lanes to their ends, grants joined into `grants`.
+/// Reads state and grants of all lanes up to their high watermarks as they are now, whoever's open
+/// transaction lies on the way: what the predecessor committed behind it counts. Grants are joined into
+/// `grants`.
 fn committed(
     shared: &Shared,
+    heads: &Reader,
     lanes: &[u16],
     grants: &mut GrantsIndex,
 ) -> Result<Committed, SlotError> {
-    let mut reader = Reader::open(&shared.bus, Isolation::Committed)?;
-    let mut open = BTreeSet::new();
-    for lane in lanes {
-        open.insert((topics::STATE, i32::from(*lane)));
-        open.insert((topics::GRANTS, i32::from(*lane)));
-    }
-    let assignment: Vec<_> = open
-        .iter()
-        .map(|(topic, lane)| (*topic, *lane, Position::Beginning))
-        .collect();
-    reader.assign(&assignment)?;
     let mut found = Committed::default();
-    let mut fault = None;
-    while !open.is_empty() {
-        let handed = reader.poll(MAX_BATCH_RECORDS, READ_TIMEOUT, |polled| match polled {
-            Polled::Record(record) => {
-                if let Err(error) = found.note(shared, grants, &record) {
-                    fault.get_or_insert(error);
-                }
-            }
-            Polled::Eof {
+    let mut stretches = Vec::new();
+    for &lane in lanes {
+        for topic in [topics::STATE, topics::GRANTS] {
+            let (from, to) = heads.watermarks(topic, i32::from(lane))?;
+            stretches.push(Stretch {
                 topic,
-                partition,
-                next_offset,
-            } => {
-                open.retain(|(name, lane)| (*name, *lane) != (topic, partition));
-                if let (topics::GRANTS, Ok(lane)) = (topic, u16::try_from(partition)) {
-                    found.grants_next.insert(lane, next_offset);
-                }
+                lane,
+                from,
+                to,
+            });
+            if topic == topics::GRANTS {
+                found.grants_next.insert(lane, to);
             }
-        })?;
-        if let Some(error) = fault {
-            return Err(error);
-        }
-        if handed == 0 {
-            return Err(BusError::Timeout {
-                operation: "read state and grants",
-                waited: READ_TIMEOUT,
-            }
-            .into());
         }
     }
-    Ok(found)
+    let mut reader = Reader::open(&shared.bus, Isolation::Committed)?;
+    let mut fault = None;
+    read_stretches(&mut reader, &stretches, |record| {
+        if let Err(error) = found.note(shared, grants, record) {
+            fault.get_or_insert(error);
+        }
+    })?;
+    fault.map_or(Ok(found), Err)
 }
 
 impl Committed {
@@ -258,7 +243,7 @@ impl Committed {
                 return Ok(());
             }
             let grant = Grant::decode(value).map_err(unreadable(topics::GRANTS))?;
-            return shared.join(grants, lane, &grant).map(drop);
+            return shared.join(grants, lane, &grant);
         }
         if record.key == Some(topics::state_key(SlotKind::Vault, lane).as_slice()) {
             let state = State::decode(value).map_err(unreadable(topics::STATE))?;

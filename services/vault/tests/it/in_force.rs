@@ -40,6 +40,14 @@ fn digest(files: &Files) -> [u8; 32] {
         .digest
 }
 
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 #[test]
 fn a_version_holds_for_every_decision_behind_its_position() {
     let bus = TestBus::new();
@@ -73,6 +81,8 @@ fn a_version_holds_for_every_decision_behind_its_position() {
             }
             (before, behind)
         });
+        // Whatever fails below ends the asking, too.
+        let _stop = StopAtEnd(&stop);
         let from = grants_position(&bus, lane);
         consent.in_force(1, digest(&second), 0..LANES);
         eventually("it is enforced", || grants_position(&bus, lane) > from);

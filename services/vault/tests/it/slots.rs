@@ -14,6 +14,8 @@ use mz_vault::testing::{
 use mz_vault::{Options, Ownership, Service, VaultError};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
+use crate::bundles::{ask, log};
+
 pub fn query(bus: &TestBus, sql: &str) -> i64 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -317,6 +319,38 @@ fn the_grants_position_is_published_as_it_moves() {
     eventually("the position shows it", || {
         grants_position(&bus, 0) > before
     });
+    service.stop().unwrap();
+}
+
+#[test]
+fn what_a_predecessor_committed_behind_an_open_transaction_counts() {
+    let bus = TestBus::new();
+    let id = person(1);
+    let lane = bus.lane(&id);
+    let (service, handle) = bus.start_vault();
+    assert!(ask(&handle, &id).is_ok());
+    // A gateway's transaction that stays open holds back whoever reads committed records only.
+    let mut gateway = Gateway::open(&bus);
+    let key = topics::state_key(SlotKind::Gateway, lane);
+    let state = State {
+        lane,
+        ..State::default()
+    };
+    let head = bus.head(topics::STATE, lane);
+    gateway.begin_with(topics::STATE, lane, &key, &state.encode());
+    eventually("it is written", || bus.head(topics::STATE, lane) > head);
+    assert!(ask(&handle, &id).is_ok());
+    service.stop().unwrap();
+    let before = log(&bus, &id).len();
+
+    let service = Service::start(bus.vault_options()).unwrap();
+    let handle = service.handle();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    gateway.commit();
+    ready(&handle);
+    assert!(ask(&handle, &id).is_ok());
+    // Reading the log fails where a number is given twice.
+    assert!(log(&bus, &id).len() > before);
     service.stop().unwrap();
 }
 

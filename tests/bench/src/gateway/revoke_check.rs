@@ -5,7 +5,7 @@
 
 use super::BenchError;
 use super::world::{Side, World};
-use mz_bus::{Isolation, Polled, Position, Reader};
+use mz_bus::{Isolation, Position, Reader};
 use mz_journal::{
     Audit, AuditKind, AuditWriter, DELIVERY_HEADER, DeliveryHeader, Record as _, SubjectTag, topics,
 };
@@ -111,15 +111,6 @@ fn each(
         .map(|lane| (topic, lane, Position::Beginning))
         .collect();
     reader.assign(&lanes)?;
-    let mut open = lanes.len();
-    while open > 0 {
-        let handed = reader.poll(10_000, PATIENCE, |polled| match polled {
-            Polled::Record(record) => each(record),
-            Polled::Eof { .. } => open -= 1,
-        })?;
-        if handed == 0 {
-            return Err(BenchError::Stuck("reading a topic to its end"));
-        }
-    }
+    reader.poll_to_end(PATIENCE, &mut each)?;
     Ok(())
 }
