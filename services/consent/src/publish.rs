@@ -5,9 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use mz_bus::{Isolation, Position as ReadFrom, Reader, TxError, TxProducer};
+use mz_bus::{Isolation, Reader, Stretch, TxError, TxProducer, read_stretches};
 use mz_journal::topics::{self, SlotKind};
 use mz_journal::{Audit, AuditWriter, Chain, Position, Record as _, State};
 
@@ -17,7 +16,6 @@ use crate::shared::{Shared, now_ms};
 use crate::store::OutboxRow;
 
 /// Reading back the own state makes progress at least this often, or fails.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Name of the outbox among the positions of a state record.
 const OUTBOX: &str = "outbox";
 
@@ -160,26 +158,28 @@ impl Publisher {
     }
 }
 
-/// What Kafka has: the newest `consent|<lane>` of each lane.
+/// What Kafka has: the newest `consent|<lane>` of each lane, also behind a slot's open transaction.
 fn read_sent(shared: &Shared) -> Result<Sent, ConsentError> {
     let mut reader = Reader::open(&shared.bus, Isolation::Committed)?;
+    let heads = Reader::open(&shared.bus, Isolation::Uncommitted)?;
     let mut sent = Sent {
         last: 0,
         chains: BTreeMap::new(),
     };
     // First what is recent; a lane that has none there is looked for from its beginning.
     for look_back in [STATE_LOOK_BACK, i64::MAX] {
-        let mut open = Vec::new();
+        let mut stretches = Vec::new();
         for lane in (0..shared.lanes).filter(|lane| !sent.chains.contains_key(lane)) {
-            let (low, high) = reader.watermarks(topics::STATE, i32::from(lane))?;
-            let from = high.saturating_sub(look_back).max(low);
-            if from < high {
-                open.push((topics::STATE, i32::from(lane), ReadFrom::Offset(from)));
-            }
+            let (low, high) = heads.watermarks(topics::STATE, i32::from(lane))?;
+            stretches.push(Stretch {
+                topic: topics::STATE,
+                lane,
+                from: high.saturating_sub(look_back).max(low),
+                to: high,
+            });
         }
-        reader.assign(&open)?;
         let mut fault = None;
-        reader.poll_to_end(PATIENCE, |record| {
+        read_stretches(&mut reader, &stretches, |record| {
             let Some((SlotKind::Consent, lane)) = record.key.and_then(topics::parse_state_key)
             else {
                 return;

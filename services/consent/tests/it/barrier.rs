@@ -8,9 +8,10 @@ use crate::world::*;
 use mz_consent::model::{AskEnforcement, ChangeKind, EnforcementState};
 use mz_consent::{ConsentError, Refusal, Service};
 use mz_contract::IdNumber;
-use mz_journal::AuditKind;
+use mz_journal::topics::{self, SlotKind};
+use mz_journal::{AuditKind, AuditWriter, Chain, Record as _, State};
 use mz_seal::Datum;
-use mz_vault::testing::{Event, SLOTS, eventually, insurance, person};
+use mz_vault::testing::{Event, Gateway, SLOTS, eventually, insurance, person};
 
 /// An insurance record in arrears: within the union's rows.
 pub fn arrears(id: &IdNumber, months: i64) -> Event {
@@ -185,7 +186,7 @@ fn a_second_instance_takes_over_and_the_first_can_change_nothing() {
     // One chain of audit records, gapless over both.
     let mut numbers: HashMap<u16, Vec<u64>> = HashMap::new();
     for audit in world.audits() {
-        if audit.writer == mz_journal::AuditWriter::Consent {
+        if audit.writer == AuditWriter::Consent {
             numbers.entry(audit.lane).or_default().push(audit.number);
         }
     }
@@ -224,4 +225,56 @@ fn what_was_recorded_and_not_sent_is_sent_by_whoever_starts_next() {
         .into_iter()
         .filter(|found| found.id == grant && found.status == mz_journal::GrantStatus::Closed);
     assert_eq!(closed.count(), 1);
+}
+
+#[test]
+fn what_was_sent_behind_an_open_transaction_is_not_sent_again() {
+    let mut world = World::new();
+    let on_slot_one = |id: &IdNumber| u32::from(world.bus.lane(id)) % SLOTS == 1;
+    let id = (180..).map(person).find(on_slot_one).expect("person");
+    let lane = world.bus.lane(&id);
+    let given = world.give("z-1", &id, RETIREMENT);
+    world.stop_gateway();
+    // A slot's transaction on the lane of the states, left open: committed readers stop before it.
+    let mut gateway = Gateway::open(&world.bus);
+    let key = topics::state_key(SlotKind::Gateway, lane);
+    let state = State {
+        lane,
+        ..State::default()
+    };
+    let head = world.bus.head(topics::STATE, lane);
+    gateway.begin_with(topics::STATE, lane, &key, &state.encode());
+    eventually("it is written", || {
+        world.bus.head(topics::STATE, lane) > head
+    });
+    let grant = mz_journal::GrantId::from_hex(&given.consent.record_id).expect("id");
+    world
+        .change(ChangeKind::Revoke, "z-2", &given.consent.record_id, &id)
+        .expect("revoked");
+    world.stop_consent();
+    let ending = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(1));
+        gateway.commit();
+    });
+    world.start_consent();
+    ending.join().expect("the open transaction ends");
+    let closed = || {
+        let grants = world.bus.grants();
+        grants
+            .iter()
+            .filter(|found| found.id == grant && found.status == mz_journal::GrantStatus::Closed)
+            .count()
+    };
+    eventually("sent", || closed() > 0);
+    // Another change goes through after whatever the start sent.
+    world.give("z-3", &id, RETIREMENT);
+    assert_eq!(closed(), 1, "sent twice");
+    let mut chain = Chain::new(AuditWriter::Consent, lane);
+    world.bus.read(topics::AUDIT, |record| {
+        let (key, value) = (record.key.expect("key"), record.value.expect("value"));
+        let own = topics::parse_audit_key(key).is_some_and(|(w, ..)| w == AuditWriter::Consent);
+        if own && record.partition == i32::from(lane) {
+            chain.check(key, value).expect("numbered without a repeat");
+        }
+    });
 }
