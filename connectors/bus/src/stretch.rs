@@ -38,6 +38,14 @@ impl Unread {
         self.open.push((topic.into(), partition, end));
     }
 
+    /// Where a partition ends that was added with another end.
+    pub(crate) fn ends(&mut self, topic: &str, partition: i32, end: i64) {
+        let mut open = self.open.iter_mut();
+        if let Some(open) = open.find(|open| (&*open.0, open.1) == (topic, partition)) {
+            open.2 = end;
+        }
+    }
+
     /// `next` is the offset after what was read.
     pub fn reach(&mut self, topic: &str, partition: i32, next: i64) {
         let is_it = |open: &(Arc<str>, i32, i64)| (&*open.0, open.1) == (topic, partition);
