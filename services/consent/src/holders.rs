@@ -360,6 +360,8 @@ async fn call_back(step: &mut Step, newer: &Newer) -> Result<bool, ConsentError>
     for (held, grant) in older {
         let (reason, condition) = match (&newer.agreement, grant) {
             (Some(_), _) => (SUPERSEDED, OrderCondition::Superseded),
+            // Its grant may have ended for another reason that called the record back already.
+            (None, Some(_)) if step.is_ordered(&held).await? => continue,
             (None, Some(_)) => (CORRECTED, OrderCondition::NotInForce),
             // Delivered without a grant: what is denied now is the agreement as a whole.
             (None, None) => continue,

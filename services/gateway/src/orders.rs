@@ -20,7 +20,8 @@ use crate::plan::{Plan, Reading};
 
 /// `ce_source` of a withdrawal that was ordered.
 const WITHDRAWALS: &str = "/bus/withdrawals";
-/// Why an order was not carried out, or not even read.
+/// Why an order was not carried out, or not even read. `NEWER_DELIVERED` also where the record was called
+/// back meanwhile for another reason: there is nothing left of what it speaks of.
 pub(crate) const STILL_IN_FORCE: &str = "STILL_IN_FORCE";
 pub(crate) const NEWER_DELIVERED: &str = "NEWER_DELIVERED";
 pub(crate) const AGREEMENT_UNKNOWN: &str = "AGREEMENT_UNKNOWN";
@@ -177,6 +178,7 @@ impl Writer<'_> {
         );
         let recall = self.recall(lane, reading.output, &key, order)?;
         let listed = recall.headers(&self.out.delivery);
+        lane.superseded.withdrawn(reading.output, order.record);
         let topic = &plan.outputs[reading.output].topic;
         self.producer
             .send(topic, i32::from(lane.lane), &key, None, &listed)?;

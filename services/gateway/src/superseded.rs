@@ -129,6 +129,11 @@ impl Reports {
         self.take(output, record, |reported| reported <= version)
     }
 
+    /// The record was called back: nobody holds anything older any more.
+    pub(crate) fn withdrawn(&mut self, output: usize, record: RecordTag) {
+        self.take(output, record, |_| true);
+    }
+
     fn take(
         &mut self,
         output: usize,
@@ -211,6 +216,9 @@ mod tests {
         all.add(0, tag(1), person, version(5));
         all.delivered(0, tag(1), version(6));
         assert!(all.is_empty() && all.by_age.is_empty());
+        all.add(0, tag(1), person, version(7));
+        all.withdrawn(0, tag(1));
+        assert!(!all.answered(0, tag(1), version(7)), "nobody holds it");
     }
 
     #[test]

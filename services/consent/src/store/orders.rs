@@ -226,6 +226,28 @@ impl Step {
             .collect()
     }
 
+    /// Whether an order for this version waits that no newer version answers for: whatever it finds
+    /// in force holds for any other such order, too.
+    pub async fn is_ordered(&mut self, held: &OrderTarget) -> Result<bool, StoreError> {
+        let waits = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM orders
+              WHERE lane = $1 AND subject = $2 AND agreement = $3 AND dataset = $4 AND record = $5
+                AND (epoch, counter) = ($6, $7) AND condition <> $8
+                AND executed_ms IS NULL AND declined_ms IS NULL)",
+        )
+        .bind(i32::from(held.lane))
+        .bind(held.subject.0.as_slice())
+        .bind(&held.agreement)
+        .bind(&held.dataset)
+        .bind(held.record.0.as_slice())
+        .bind(i64::from(held.epoch))
+        .bind(big(held.counter))
+        .bind(condition_number(OrderCondition::Superseded))
+        .fetch_one(&mut *self.tx)
+        .await?;
+        Ok(waits)
+    }
+
     /// Notes an order; false when it was given before.
     pub async fn put_order(&mut self, lane: u16, order: &Order) -> Result<bool, StoreError> {
         let done = sqlx::query(
