@@ -4,11 +4,12 @@
 #
 #   tests/drill.sh [ROUNDS] [PERSONS] [SEED]          connectors, gateways, vault, adapter; registers and cases
 #                                                     default: 3 rounds, 20,000 persons, seed 1
-#   tests/drill.sh grants [ROUNDS] [PERSONS] [SEED]   consent service, gateways, vault, adapter, the database's
+#   tests/drill.sh grants [ROUNDS] [PERSONS] [SEED]   consent service, gateways, vault, adapter, PostgreSQL and its
 #                                                     connections; consents given and revoked all the time
 #                                                     default: 3 rounds, 200 persons, seed 1
 #
-# The work is in tests/e2e (mz-drill). Needs what tests/run.sh needs; uses and keeps the tests' stack.
+# The work is in tests/e2e (mz-drill). Needs what tests/run.sh needs; uses and keeps the tests' stack. The grants
+# drill kills that stack's PostgreSQL: nothing else may use it meanwhile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . deploy/prerequisites.sh

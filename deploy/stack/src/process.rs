@@ -2,7 +2,7 @@
 //! never signalled unless both still match (ids are recycled).
 
 use crate::StackError;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitOptions};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt;
@@ -74,6 +74,42 @@ impl ProcessId {
         })
     }
 
+    /// Signals this very process, then its children: answers who they are.
+    pub(crate) fn signal_all(&self, signal: Signal) -> Vec<Self> {
+        // Looked for behind the signal: who is stopped has no more children.
+        self.signal(signal);
+        let mut all = children(self.pid);
+        for child in &all {
+            child.signal(signal);
+        }
+        all.push(self.clone());
+        all
+    }
+
+    /// Ends this very process and its children as a crash does: nobody gets to tidy up. An error when
+    /// one of them stays.
+    pub(crate) fn crash(&self, engine: &'static str, patience: Duration) -> Result<(), StackError> {
+        // Stopped first: a dead process's children are nobody's.
+        let all = self.signal_all(Signal::STOP);
+        for process in &all {
+            process.signal(Signal::KILL);
+        }
+        for process in &all {
+            if !process.gone_within(patience) {
+                return Err(StackError::NotStopped {
+                    engine,
+                    pid: process.pid,
+                    seconds: patience.as_secs(),
+                });
+            }
+        }
+        // Where it was our own child, its id stays taken until somebody asks what became of it, and its
+        // successor would not start.
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let _ = rustix::process::waitpid(pid, WaitOptions::NOHANG);
+        Ok(())
+    }
+
     fn gone_within(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         while self.alive() {
@@ -142,6 +178,23 @@ fn append(path: &Path) -> Result<File, StackError> {
         .append(true)
         .open(path)
         .map_err(StackError::io("cannot open", path))
+}
+
+/// The processes that one has started and that still run.
+fn children(of: u32) -> Vec<ProcessId> {
+    let mut command = Command::new("ps");
+    command.args(["-A", "-o", "pid=,ppid="]);
+    let Ok(output) = command.output() else {
+        return Vec::new();
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines()
+        .filter_map(|line| {
+            let (pid, parent) = line.trim().split_once(char::is_whitespace)?;
+            let (pid, parent): (u32, u32) = (pid.parse().ok()?, parent.trim().parse().ok()?);
+            (parent == of).then(|| ProcessId::of(pid)).flatten()
+        })
+        .collect()
 }
 
 #[cfg(target_os = "linux")]

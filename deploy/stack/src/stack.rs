@@ -184,6 +184,33 @@ impl Stack {
         })
     }
 
+    /// Kills PostgreSQL, every process of it at once, and brings it back where it was. For drills.
+    pub fn crash_database(&self, progress: &dyn Progress) -> Result<StackInfo, StackError> {
+        let before = self.info()?;
+        if let Some(process) = &before.postgres.process {
+            process.crash(postgres::NAME, STOP_PATIENCE)?;
+        }
+        let after = self.up(progress)?;
+        match after.pg_url == before.pg_url {
+            true => Ok(after),
+            // Somebody took the port meanwhile.
+            false => Err(StackError::NotUp {
+                dir: self.options.dir.clone(),
+            }),
+        }
+    }
+
+    /// Freezes PostgreSQL, every process of it, or lets it go on. For drills.
+    pub fn freeze_database(&self, freeze: bool) -> Result<(), StackError> {
+        let info = StackInfo::read(&self.options.dir)?;
+        let process = info.and_then(|info| info.postgres.process);
+        let process = process.ok_or_else(|| StackError::NotUp {
+            dir: self.options.dir.clone(),
+        })?;
+        process.signal_all(if freeze { Signal::STOP } else { Signal::CONT });
+        Ok(())
+    }
+
     /// What a running stack offers; an error when it is not up.
     pub fn info(&self) -> Result<StackInfo, StackError> {
         match self.status()? {

@@ -31,9 +31,10 @@ pub struct BusParts {
 /// The running stack.
 #[derive(Debug)]
 pub struct TestStack {
+    stack: Stack,
     info: StackInfo,
     /// Shared lock, held while this process lives: others see that the stack is in use.
-    _user: File,
+    user: File,
 }
 
 /// The stack; started if need be. Panics, with the reason, when it can't be.
@@ -78,7 +79,11 @@ impl TestStack {
         users
             .lock_shared()
             .map_err(StackError::io("cannot lock", &users_path))?;
-        Ok(Self { info, _user: users })
+        Ok(Self {
+            stack,
+            info,
+            user: users,
+        })
     }
 
     /// Addresses, paths and processes of the stack.
@@ -105,6 +110,36 @@ impl TestStack {
             ca: keys.ca_cert(),
             cert: keys.tls_cert(principal),
             key: keys.tls_key(principal),
+        }
+    }
+
+    /// Kills PostgreSQL and brings it back at the same address, with everything that was committed.
+    /// Panics when another process uses the stack, which it would take down with us.
+    pub fn crash_database(&self) {
+        self.alone(|stack| stack.crash_database(&Quiet).map(drop));
+    }
+
+    /// Freezes PostgreSQL. Panics when another process uses the stack.
+    pub fn freeze_database(&self) {
+        self.alone(|stack| stack.freeze_database(true));
+    }
+
+    /// PostgreSQL goes on.
+    pub fn thaw_database(&self) {
+        self.alone(|stack| stack.freeze_database(false));
+    }
+
+    fn alone(&self, work: impl FnOnce(&Stack) -> Result<(), StackError>) {
+        // Our own shared lock becomes an exclusive one, unless somebody else holds one.
+        if self.user.try_lock().is_err() {
+            panic!("another process uses the test stack: its database can't be touched now");
+        }
+        let done = work(&self.stack);
+        if let Err(error) = self.user.lock_shared() {
+            panic!("the test stack's lock is lost: {error}");
+        }
+        if let Err(error) = done {
+            panic!("the test stack's database: {}", chain(&error));
         }
     }
 

@@ -5,6 +5,7 @@
 use crate::arrears::Person;
 use crate::drill::Dice;
 use crate::install::Installation;
+use crate::people::{in_days, separate};
 use crate::wait::good;
 use mz_bus::{BusOptions, Isolation, Reader, TlsFiles};
 use mz_consent::model::{
@@ -251,7 +252,7 @@ impl Counter {
             id: self.desk.people[person].id.as_str().to_owned(),
             agreement: AGREEMENT.to_owned(),
             datasets: Vec::new(),
-            separate: separate(&self.desk.contract),
+            separate: separate(&self.desk.contract, AGREEMENT),
             valid_until: in_days(days),
             notice_version: 1,
             evidence: evidence(),
@@ -466,31 +467,10 @@ pub fn topic(contract: &Contract) -> String {
         .unwrap_or_default()
 }
 
-/// Sensitive fields that the consent names one by one.
-fn separate(contract: &Contract) -> Vec<String> {
-    let sections = contract.agreement(AGREEMENT).map(|one| &one.sections);
-    sections
-        .into_iter()
-        .flatten()
-        .flat_map(|section| {
-            let dataset = &contract.datasets[section.dataset_ix];
-            section.sensitive.iter().map(|field| {
-                let name = &dataset.fields[usize::from(*field)].name;
-                format!("{}#{name}", dataset.id)
-            })
-        })
-        .collect()
-}
-
 fn evidence() -> Evidence {
     Evidence::Counter {
         operator: OPERATOR.to_owned(),
         at: chrono::Utc::now().to_rfc3339(),
         document: "drill".to_owned(),
     }
-}
-
-fn in_days(days: u64) -> String {
-    let day = chrono::Local::now().date_naive() + chrono::Days::new(days);
-    day.format("%Y-%m-%d").to_string()
 }

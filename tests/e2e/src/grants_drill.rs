@@ -1,5 +1,5 @@
 //! The grants drill: counters change consents over HTTP while the insurance register never stands still,
-//! and consent service, gateways, vault, adapter and the database's connections are killed at random
+//! and consent service, gateways, vault, adapter, PostgreSQL and its connections are killed at random
 //! moments, owners frozen until somebody else was let in, and then woken. Afterwards every equation.
 
 use crate::adapter::AdapterTables;
@@ -13,6 +13,7 @@ use crate::service::{Exit, Service};
 use crate::settle::settled;
 use crate::{database, wait};
 use mz_contract::Contract;
+use mz_stack::testing;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,10 +21,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What is killed, and how often at least in a round.
-const KILLED: [&str; 5] = ["consent", "gateway", "vault", "adapter", "database"];
+const KILLED: [&str; 6] = [
+    "consent",
+    "gateway",
+    "vault",
+    "adapter",
+    "connections",
+    "database",
+];
 const MIN_KILLS: u32 = 2;
 /// What is frozen, once a round each.
-const FROZEN: [&str; 3] = ["gateway", "vault", "consent"];
+const FROZEN: [&str; 5] = ["gateway", "vault", "consent", "adapter", "database"];
 /// Names that a restarted process keeps in its slot group: it has its slots back at once, as installed by
 /// docs/operator.md. Frozen ones lose them all the same.
 const GATEWAYS: [[&str; 3]; 2] = [
@@ -297,6 +305,11 @@ impl Drill {
 
     fn is_awake(&self, kind: &str) -> bool {
         // The other gateway is the only one left while one is frozen.
+        let kind = if kind == "connections" {
+            "database"
+        } else {
+            kind
+        };
         !self.asleep.iter().any(|one| one.kind == kind)
     }
 
@@ -319,13 +332,15 @@ impl Drill {
                 self.adapter.kill();
                 self.adapter = crate::world::start_adapter(&self.it, &self.tables);
             }
-            _ => cut_connections(self.it.database_url()),
+            "connections" => cut_connections(self.it.database_url()),
+            _ => testing::shared().crash_database(),
         }
         *self.kills.entry(kind).or_default() += 1;
     }
 
     /// SIGSTOP. A consent service is followed by another one at once, at another address; of gateway
-    /// and vault the slots are taken by somebody else, or their owner is shut out by consent.
+    /// and vault the slots are taken by somebody else, or their owner is shut out by consent. Adapter and
+    /// database are waited for.
     fn freeze(&mut self, kind: &'static str) {
         let sleep = FREEZE_MS.start + self.dice.below(FREEZE_MS.end - FREEZE_MS.start);
         let mut index = 0;
@@ -336,6 +351,8 @@ impl Drill {
                 self.gateways[index].freeze();
             }
             "vault" => self.vault.freeze(),
+            "adapter" => self.adapter.freeze(),
+            "database" => testing::shared().freeze_database(),
             _ => {
                 self.consent.freeze();
                 self.at = 1 - self.at;
@@ -364,6 +381,8 @@ impl Drill {
             match one.kind {
                 "gateway" => self.gateways[one.index].thaw(),
                 "vault" => self.vault.thaw(),
+                "adapter" => self.adapter.thaw(),
+                "database" => testing::shared().thaw_database(),
                 _ => self.former[one.index].thaw(),
             }
         }
@@ -461,8 +480,14 @@ impl Drill {
     }
 }
 
-/// Cuts every connection to the installation's database, again and again: on the stack that all tests
-/// share, PostgreSQL itself must live.
+impl Drop for Drill {
+    /// A round that panics leaves nobody frozen: the stack outlives it.
+    fn drop(&mut self) {
+        self.wake(|_| true);
+    }
+}
+
+/// Cuts every connection to the installation's database, again and again.
 fn cut_connections(url: &str) {
     for _ in 0..CUTS {
         database::execute(
