@@ -4,6 +4,7 @@
 #
 #   tests/run.sh                 all of it
 #   DRILL_ROUNDS=20 tests/run.sh longer drills (0: none)
+#   TEST_LIMIT=3000              seconds for all tests of the workspace, drills and demo not included
 #
 # Last line: "N passed, N failed". Exit 0 only when nothing failed and something ran.
 set -euo pipefail
@@ -38,7 +39,11 @@ prerequisites() {
 tests() {
   # --no-fail-fast: one run names every failure. The sum below decides, then the exit code does.
   local status=0
-  cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
+  # A test that hangs is a failure like any other: without a limit nothing below would ever be said.
+  timeout "${TEST_LIMIT:-3000}" cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
+  if [ "$status" -eq 124 ]; then
+    echo "Not finished in ${TEST_LIMIT:-3000} s: see which test was running last." >&2
+  fi
   read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$log")
   if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then failed=1; fi
   if [ "$passed" -eq 0 ]; then
