@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use mz_bus::{SlotGroup, SlotOptions};
+use mz_bus::{SlotGroup, SlotOptions, tuning};
 use mz_journal::topics::SlotKind;
 
 use crate::contract;
@@ -108,7 +108,7 @@ impl Service {
         telemetry::describe();
         let slots: Slots = Arc::default();
         let mut group = self.join(&slots)?;
-        let mut lost = Vec::new();
+        let mut lost = BTreeMap::new();
         let outcome = loop {
             if self.shared.stop.load(Ordering::Acquire) {
                 break Ok(());
@@ -124,11 +124,13 @@ impl Service {
             if let Err(error) = reap(&slots, &mut lost, &self.options.ownership) {
                 break Err(error);
             }
-            // A slot that was lost while the group still counts it as ours is taken again only
-            // after the group has given it away and back: two owners must not fence each other
-            // for ever.
-            lost.retain(|slot| owned.contains(slot));
-            let wanted = owned.iter().filter(|slot| !lost.contains(slot));
+            // A slot that was lost while the group still counts it as ours: either the group is about to
+            // give it to whoever has it, or that was a former owner that woke up and did not know yet
+            // that it had been replaced. Within a session both know.
+            lost.retain(|slot, since: &mut Instant| {
+                owned.contains(slot) && since.elapsed() < tuning::SESSION_TIMEOUT
+            });
+            let wanted = owned.iter().filter(|slot| !lost.contains_key(*slot));
             if let Err(error) = self.start(wanted.copied(), &slots) {
                 break Err(error);
             }
@@ -174,7 +176,11 @@ impl Service {
 }
 
 /// Takes away threads that have ended. A slot lost to another process is noted, or an error.
-fn reap(slots: &Slots, lost: &mut Vec<u32>, ownership: &Ownership) -> Result<(), Error> {
+fn reap(
+    slots: &Slots,
+    lost: &mut BTreeMap<u32, Instant>,
+    ownership: &Ownership,
+) -> Result<(), Error> {
     let mut running = lock(slots);
     let ended: Vec<u32> = running
         .iter()
@@ -188,7 +194,7 @@ fn reap(slots: &Slots, lost: &mut Vec<u32>, ownership: &Ownership) -> Result<(),
         match ended.thread.join() {
             Ok(Ok(())) => {}
             Ok(Err(Error::Fenced { .. })) if matches!(ownership, Ownership::Group { .. }) => {
-                lost.push(slot);
+                lost.insert(slot, Instant::now());
             }
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(Error::Panicked { slot }),

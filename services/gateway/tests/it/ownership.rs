@@ -230,6 +230,31 @@ fn slots_move_between_processes_and_back() {
 }
 
 #[test]
+fn a_slot_that_a_woken_predecessor_took_back_is_run_again() {
+    let world = World::new(1);
+    let me = world.people(0, 1).remove(0);
+    world.grant(&me, 1, |_| {});
+    let options = Options {
+        ownership: Ownership::Group { instance: None },
+        ..world.options()
+    };
+    let service = Service::new(options).unwrap();
+    let handle = service.handle();
+    let running = thread::spawn(move || service.run());
+    wait_for("it runs the slot", || handle.running() == [0]);
+    // Somebody who is no member of the group, and goes away again.
+    usurp(&world, 0);
+    let mut hrss = Stream::new(&world, INSURANCE);
+    hrss.publish(&world, &[insurance(&me, "PENSION", 3)]);
+    wait_for("it has lost the slot", || handle.running().is_empty());
+    wait_for("it runs the slot again", || handle.counts().events == 1);
+    handle.stop();
+    running.join().unwrap().unwrap();
+    assert_eq!(world.read(TO_INSURANCE).len(), 1);
+    world.check_books();
+}
+
+#[test]
 fn a_topic_of_another_shape_refuses_start() {
     let world = World::new(1);
     let mut admin = Admin::connect(&world.admin).unwrap();
