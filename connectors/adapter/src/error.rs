@@ -121,15 +121,3 @@ pub(crate) fn refuses_value(error: &sqlx::Error) -> bool {
         .and_then(|error| error.code())
         .is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
 }
-
-/// An error with its sources, once, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
-}

@@ -12,7 +12,7 @@ use mz_seal::{SignError, Signer};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::limits::{
     MAX_RECEIPTS, RECEIPT_MOMENT, RECEIPT_RETRY_FIRST, RECEIPT_RETRY_LONGEST, RECEIPT_TIMEOUT,
 };
@@ -228,7 +228,7 @@ impl Sender {
         self.producer = None;
         let count = self.flying.take().map_or(0, |(receipts, _)| receipts.len());
         tracing::warn!(
-            error = %chain(error),
+            error = %mz_bus::chain(error),
             receipts = count,
             retry_s = self.pause.as_secs(),
             "receipts not acknowledged; they stay in mz_receipts and are sent again"

@@ -10,7 +10,7 @@ use mz_contract::Contract;
 use mz_seal::Signer;
 
 use crate::config::Config;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::limits::{RETRY_FIRST, RETRY_LONGEST};
 use crate::session::Session;
 use crate::store::{Database, Store};
@@ -165,7 +165,7 @@ impl Service {
             match call() {
                 Ok(done) => return Ok(Some(done)),
                 Err(error) if error.is_passing() => {
-                    tracing::warn!(error = %chain(&error), retry_ms = pause.as_millis() as u64, "database not available");
+                    tracing::warn!(error = %mz_bus::chain(&error), retry_ms = pause.as_millis() as u64, "database not available");
                     if !wait(stop, pause) {
                         return Ok(None);
                     }

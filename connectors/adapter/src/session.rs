@@ -11,7 +11,7 @@ use crate::batch::{Batch, Place, Position};
 use crate::check::{CONTRACT_OUTDATED, Checker};
 use crate::config::WhenLost;
 use crate::endings::Endings;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::limits::{
     IDLE_POSITIONS, MAX_BATCH_BYTES, MAX_BATCH_RECORDS, POLL_RECORDS, POLL_WAIT, RELEASE_EVERY,
 };
@@ -299,7 +299,7 @@ impl<'s> Session<'s> {
         if !error.is_passing() {
             return Err(error);
         }
-        tracing::warn!(error = %chain(&error), "database lost");
+        tracing::warn!(error = %mz_bus::chain(&error), "database lost");
         // Whether an acknowledgement was written down is not known.
         self.sender.note();
         self.service.handle.with(|summary| summary.reconnects += 1);

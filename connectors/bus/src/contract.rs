@@ -1,8 +1,11 @@
-//! The files of one contract version, from `bus.contract`. Their list was committed together with
-//! them, before anybody could read that the version is in force.
+//! A contract version that was put in force: its files from `bus.contract`, checked as the contract is that
+//! a service starts with. Their list was committed together with them, before anybody could read that the
+//! version is in force. Whoever can't use it stops: nobody goes on under a contract that is no longer in
+//! force, and nobody skips one.
 
 use std::collections::BTreeMap;
 
+use mz_contract::{Contract, Fault, Mode};
 use mz_journal::{ContractFile, ContractVersion, Digest, Malformed, Record as _, topics};
 
 use crate::error::BusError;
@@ -25,9 +28,72 @@ pub enum ContractFault {
     NotText { path: String },
 }
 
+/// Why a version can't be decided under.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    #[error("its files are not to be had")]
+    Files(#[source] ContractFault),
+    #[error("it has {count} faults")]
+    Faults {
+        count: usize,
+        /// The first; lint tells all of them.
+        #[source]
+        first: Option<Box<Fault>>,
+    },
+    #[error("its files have another digest")]
+    Digest,
+    #[error("it is the contract of another bus")]
+    Bus,
+    #[error("it has {found} lanes, this installation has {expected}")]
+    Lanes { found: u16, expected: u16 },
+    /// For a reason of the service's own.
+    #[error("{0}")]
+    NotReady(&'static str),
+}
+
+/// Loads the version with this digest; it must fit where `like` is installed.
+///
+/// # Errors
+/// The outer one is the cluster's, which may be back in a moment: nothing is wrong with the version.
+pub fn contract_in_force(
+    bus: &BusOptions,
+    digest: &Digest,
+    like: &Contract,
+) -> Result<Result<Contract, Unfit>, BusError> {
+    let files = match contract_files(bus, digest) {
+        Ok(files) => files,
+        Err(ContractFault::Bus(error)) => return Err(error),
+        Err(fault) => return Ok(Err(Unfit::Files(fault))),
+    };
+    let parsed = Contract::from_files(files, Mode::Signed).map_err(|faults| Unfit::Faults {
+        count: faults.len(),
+        first: faults.into_iter().next().map(Box::new),
+    });
+    Ok(
+        parsed.and_then(|contract| match fits(&contract, digest, like) {
+            Ok(()) => Ok(contract),
+            Err(unfit) => Err(unfit),
+        }),
+    )
+}
+
+fn fits(contract: &Contract, digest: &Digest, like: &Contract) -> Result<(), Unfit> {
+    if contract.digest != *digest {
+        return Err(Unfit::Digest);
+    }
+    if contract.bus_id != like.bus_id {
+        return Err(Unfit::Bus);
+    }
+    let (found, expected) = (contract.lanes, like.lanes);
+    if found != expected {
+        return Err(Unfit::Lanes { found, expected });
+    }
+    Ok(())
+}
+
 /// Path below the contract root → text, as `Contract::from_files` takes them. Nothing is checked but
-/// that all are there: whoever loads them compares the digest.
-pub fn contract_files(
+/// that all are there.
+fn contract_files(
     bus: &BusOptions,
     digest: &Digest,
 ) -> Result<BTreeMap<String, String>, ContractFault> {

@@ -141,3 +141,16 @@ pub(crate) const fn means_transient(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::SSL
     )
 }
+
+/// An error and what it came from, for a log line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

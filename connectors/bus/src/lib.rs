@@ -3,7 +3,7 @@
 //! - [`Reader`]: partitions from explicit positions, with end-of-partition events;
 //! - [`TxProducer`]: one transaction at a time, errors sorted by what to do next;
 //! - [`SlotGroup`]: who runs which slot;
-//! - [`contract_files`]: a contract version that was put in force;
+//! - [`contract_in_force`]: a contract version that was put in force;
 //! - [`Admin`], [`plan`]: topics and access rules, from the contract to the cluster.
 
 pub mod admin;
@@ -21,8 +21,8 @@ mod stretch;
 pub mod tuning;
 
 pub use admin::Admin;
-pub use contract::{ContractFault, contract_files};
-pub use error::{BusError, TxError};
+pub use contract::{ContractFault, Unfit, contract_in_force};
+pub use error::{BusError, TxError, chain};
 pub use options::{BusOptions, TlsFiles, reader_group};
 pub use plain::PlainProducer;
 pub use producer::TxProducer;

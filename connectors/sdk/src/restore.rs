@@ -3,7 +3,7 @@
 use crate::checkpoint::{Head, Key, RecordState, RejectMark, Tag};
 use crate::error::ConnectorError;
 use crate::known::Known;
-use mz_bus::{BusOptions, Isolation, Position, Reader, read_to_end, tuning};
+use mz_bus::{BusOptions, Isolation, Position, Reader, Stretch, read_stretches, read_to_end};
 use mz_journal::{Record as _, SourceStatus, topics};
 use mz_seal::{Headers, SourceSeal};
 use std::collections::{HashMap, HashSet};
@@ -142,15 +142,22 @@ pub(crate) fn last_epoch(
     if epoch > 0 {
         return Ok(epoch);
     }
+    // Another stream's open transaction must not hide what lies behind it: a used epoch would be used again.
+    let heads = Reader::open(bus, Isolation::Uncommitted)?;
+    let mut stretches = Vec::new();
+    for topic in source_topics {
+        for lane in 0..lanes {
+            let (from, to) = heads.watermarks(topic, i32::from(lane))?;
+            stretches.push(Stretch {
+                topic,
+                lane,
+                from,
+                to,
+            });
+        }
+    }
     let mut reader = Reader::open(bus, Isolation::Committed)?;
-    let lanes: Vec<_> = source_topics
-        .iter()
-        .flat_map(|topic| {
-            (0..lanes).map(move |lane| (topic.as_str(), i32::from(lane), Position::Beginning))
-        })
-        .collect();
-    reader.assign(&lanes)?;
-    reader.poll_to_end(tuning::CALL_TIMEOUT, |record| {
+    read_stretches(&mut reader, &stretches, |record| {
         let Ok(headers) = record.headers() else {
             return;
         };

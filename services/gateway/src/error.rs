@@ -1,11 +1,9 @@
 //! Why a gateway stops. What it can wait out (a broker that is away, an aborted transaction) never
 //! comes here; nothing here skips an event.
 
-use mz_bus::{BusError, TxError};
+use mz_bus::{BusError, TxError, Unfit};
 use mz_journal::Malformed;
 use mz_policy::GrantsFull;
-
-use crate::contract::Unfit;
 
 /// A gateway, or one of its slots, can't go on.
 #[derive(Debug, thiserror::Error)]

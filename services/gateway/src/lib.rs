@@ -37,8 +37,8 @@ mod takeover;
 pub mod telemetry;
 mod wire;
 
-pub use contract::Unfit;
 pub use error::Error;
+pub use mz_bus::Unfit;
 pub use options::{Keys, Options, Ownership, Pace};
 pub use outbox::{REASON_HEADER, WITHDRAWN_BY_SOURCE};
 pub use sequence::{MAX_MISSING_RANGES, Sequence, Step};

@@ -134,7 +134,7 @@ impl Runner<'_> {
         returns.unwrap_or_else(|error| {
             tracing::warn!(
                 slot = self.slot,
-                error = chain(&error),
+                error = mz_bus::chain(&error),
                 "no word on the fence"
             );
             false
@@ -158,11 +158,15 @@ impl Runner<'_> {
         match &halt {
             Halt::Tx(error) => tracing::warn!(
                 slot = self.slot,
-                error = chain(error),
+                error = mz_bus::chain(error),
                 "the transaction failed"
             ),
             Halt::Error(error) => {
-                tracing::warn!(slot = self.slot, error = chain(error), "the slot stopped");
+                tracing::warn!(
+                    slot = self.slot,
+                    error = mz_bus::chain(error),
+                    "the slot stopped"
+                );
             }
         }
         let keep = match &halt {
@@ -393,16 +397,4 @@ fn now() -> Now {
     Now::at_ms(since.map_or(0, |since| {
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }))
-}
-
-/// An error with its sources, for one line of log.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -198,7 +198,7 @@ struct Worker {
 
 impl Worker {
     fn fail(&self, error: VaultError) {
-        tracing::error!(code = error.code(), error = %chain(&error), "vault stops");
+        tracing::error!(code = error.code(), error = %mz_bus::chain(&error), "vault stops");
         self.failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -228,7 +228,7 @@ fn follow_sources(worker: Worker) {
         let changed =
             || worker.stop.load(Ordering::Acquire) || !Arc::ptr_eq(&contract, &shared.contract());
         if let Err(error) = shared.freshness.follow(&shared.bus, &contract, changed) {
-            tracing::warn!(code = error.code(), error = %chain(&error), "status topics not readable");
+            tracing::warn!(code = error.code(), error = %mz_bus::chain(&error), "status topics not readable");
             backoff.wait(&worker.stop);
         }
     }
@@ -341,7 +341,7 @@ fn serve(worker: &Worker, slot: u32, for_good: bool) -> Result<(), VaultError> {
         };
         worker.shared.close_route(slot);
         telemetry::slot_lost(slot, error.code());
-        tracing::warn!(slot, code = error.code(), error = %chain(&error), "slot lost");
+        tracing::warn!(slot, code = error.code(), error = %mz_bus::chain(&error), "slot lost");
         if error.is_shut_out() && comes_back(worker, slot, &seen) {
             backoff.0 = RETRY_MIN;
             continue;
@@ -380,7 +380,7 @@ fn comes_back(worker: &Worker, slot: u32, seen: &Seen) -> bool {
         }
         Ok(false) => false,
         Err(error) => {
-            tracing::warn!(slot, code = error.code(), error = %chain(&error), "fence not understood");
+            tracing::warn!(slot, code = error.code(), error = %mz_bus::chain(&error), "fence not understood");
             false
         }
     }
@@ -394,16 +394,4 @@ fn own(worker: &Worker, slot: u32, seen: &mut Seen) -> Result<(), SlotError> {
     let ended = taken.run(&commands, &worker.stop);
     worker.shared.close_route(slot);
     ended
-}
-
-/// An error and its causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -208,7 +208,7 @@ impl Connector {
                     if schedule.once && restarts > MAX_TX_RETRIES {
                         return Err(self.gave_up(restarts, error));
                     }
-                    tracing::warn!(code = error.code(), error = %chain(&error), "transaction lost, reading the checkpoint again");
+                    tracing::warn!(code = error.code(), error = %mz_bus::chain(&error), "transaction lost, reading the checkpoint again");
                     self.report = self.pass.before.clone();
                     // No heartbeat here: the numbers in memory are those of the lost transaction.
                     std::thread::sleep(TX_RETRY_PAUSE * restarts.min(MAX_TX_RETRIES));
@@ -382,17 +382,6 @@ fn now_ms() -> i64 {
         .map_or(0, |since| {
             i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
         })
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 /// Counts by code, for messages.

@@ -1,11 +1,9 @@
-//! A contract version that was put in force: its files from `bus.contract`, checked as the contract is
-//! that a vault starts with. What can't be used stops the slot: it never goes on under a contract that
-//! is no longer in force, and never skips one.
+//! A contract version that was put in force, while the slot runs.
 
 use std::sync::Arc;
 
-use mz_bus::{ContractFault, contract_files};
-use mz_contract::{BUS, Contract, Fault, Mode};
+use mz_bus::{Unfit, contract_in_force};
+use mz_contract::{BUS, Contract};
 use mz_journal::InForce as Note;
 use mz_policy::Asks;
 use mz_seal::{KeySource as _, KeyStatus};
@@ -17,28 +15,6 @@ use super::outbox::Outbox;
 use super::takeover::{assignment, check_partitions};
 use crate::shared::{InForce, Shared};
 
-/// Why a version can't be decided under.
-#[derive(Debug, thiserror::Error)]
-pub enum Unfit {
-    #[error("its files are not to be had")]
-    Files(#[source] ContractFault),
-    #[error("it has {count} faults")]
-    Faults {
-        count: usize,
-        /// The first; lint tells all of them.
-        #[source]
-        first: Option<Box<Fault>>,
-    },
-    #[error("its files have another digest")]
-    Digest,
-    #[error("it is the contract of another bus")]
-    Bus,
-    #[error("it has {found} lanes, this installation has {expected}")]
-    Lanes { found: u16, expected: u16 },
-    #[error("the bus's seal key is not an active one of it")]
-    SealKey,
-}
-
 /// The version that the note names: the one at hand where it is the same, from the bus otherwise.
 pub(super) fn load(shared: &Shared, note: &Note) -> Result<InForce, SlotError> {
     let (version, held) = (note.version, shared.in_force());
@@ -47,40 +23,21 @@ pub(super) fn load(shared: &Shared, note: &Note) -> Result<InForce, SlotError> {
         let contract = held.contract;
         return Ok(InForce { version, contract });
     }
-    let unfit = |source| SlotError::Contract { version, source };
-    let files = match contract_files(&shared.bus, &note.digest) {
-        Ok(files) => files,
-        // The cluster may be back in a moment: nothing is wrong with the version.
-        Err(ContractFault::Bus(error)) => return Err(error.into()),
-        Err(fault) => return Err(unfit(Unfit::Files(fault))),
-    };
-    let contract = Contract::from_files(files, Mode::Signed).map_err(|faults| {
-        unfit(Unfit::Faults {
-            count: faults.len(),
-            first: faults.into_iter().next().map(Box::new),
+    let contract = contract_in_force(&shared.bus, &note.digest, &held.contract)?
+        .and_then(|contract| match seals(shared, &contract) {
+            true => Ok(Arc::new(contract)),
+            false => Err(Unfit::NotReady(
+                "the bus's seal key is not an active one of it",
+            )),
         })
-    })?;
-    fits(shared, &held.contract, &contract, note).map_err(unfit)?;
-    let contract = Arc::new(contract);
+        .map_err(|source| SlotError::Contract { version, source })?;
     Ok(InForce { version, contract })
 }
 
-fn fits(shared: &Shared, held: &Contract, new: &Contract, note: &Note) -> Result<(), Unfit> {
-    if new.digest != note.digest {
-        return Err(Unfit::Digest);
-    }
-    if new.bus_id != held.bus_id {
-        return Err(Unfit::Bus);
-    }
-    let (found, expected) = (new.lanes, held.lanes);
-    if found != expected {
-        return Err(Unfit::Lanes { found, expected });
-    }
-    let key = new.seal_key(BUS, shared.keys.signer.key_id());
-    match key.map(|key| &key.status) {
-        Some(KeyStatus::Active) => Ok(()),
-        _ => Err(Unfit::SealKey),
-    }
+/// Whether others can verify what this vault signs.
+fn seals(shared: &Shared, contract: &Contract) -> bool {
+    let key = contract.seal_key(BUS, shared.keys.signer.key_id());
+    key.is_some_and(|key| key.status == KeyStatus::Active)
 }
 
 impl Slot {

@@ -1,10 +1,9 @@
 //! Why a slot's owner stops.
 
-use mz_bus::{BusError, TxError};
+use mz_bus::{BusError, TxError, Unfit};
 use mz_journal::Malformed;
 use mz_policy::GrantsFull;
 
-use super::contract::Unfit;
 use crate::store::StoreError;
 
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mz_adapter::{Config, Options};
-use mz_bus::admin::{Acl, Operation, Resource, Topic};
+use mz_bus::admin::{Acl, Operation, Resource};
 use mz_bus::plan::PlanOptions;
 use mz_bus::{Admin, BusOptions, Isolation, Position, Reader, TlsFiles, TxProducer};
 use mz_contract::{Contract, Dataset, Mode, Section};
@@ -67,23 +67,7 @@ impl World {
         let admin = world.bus("bus.admin");
         let plan = mz_bus::plan::plan(&admin, &world.contract, &PlanOptions::default()).unwrap();
         mz_bus::plan::apply(&admin, &plan).unwrap();
-        world.open_receipts(&admin);
         world
-    }
-
-    /// The topic of receipts and the adapter's right to write there, where the plan has neither.
-    fn open_receipts(&self, bus: &BusOptions) {
-        let name = format!("{}{}", bus.prefix, topics::RECEIPTS);
-        let mut admin = Admin::connect(bus).unwrap();
-        if admin.topics(|known| known == name).unwrap().is_empty() {
-            let topic = Topic {
-                partitions: u32::from(self.contract.lanes),
-                replication: None,
-                settings: Default::default(),
-            };
-            admin.create_topics(&[(name.clone(), topic)]).unwrap();
-        }
-        self.receipts_right(true);
     }
 
     /// Gives the adapter the right to write receipts, or takes it. Returns when the broker lists it so:
