@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 
 use crate::barrier::slot_name;
 use crate::error::ConsentError;
-use crate::shared::{Shared, chain, now_ms};
+use crate::shared::{Shared, now_ms};
 use crate::store::Outgoing;
 
 /// An owner that came back is left alone for this long, and for twice as long each time that it was shut
@@ -96,7 +96,7 @@ pub(crate) fn serve(
             Err(error) => {
                 tracing::error!(
                     slot = name,
-                    error = chain(&error),
+                    error = mz_bus::chain(&error),
                     "shutting out a slot's owner failed"
                 );
             }

@@ -15,7 +15,7 @@ use crate::error::ConsentError;
 use crate::limits::MAX_REQUEST_ID_BYTES;
 use crate::model::{DEFAULT_WAIT_MS, Enforcement, EnforcementState, MAX_WAIT_MS};
 use crate::refusal::Refusal;
-use crate::shared::{InForceNow, Shared, chain, now_ms};
+use crate::shared::{InForceNow, Shared, now_ms};
 use crate::store::StoreError;
 
 /// Between two times that a waiting change asks for an owner to be shut out.
@@ -225,7 +225,10 @@ pub(crate) fn parse_grant(text: &str) -> Result<GrantId, Refusal> {
 /// A failure of the environment: logged here, once; the caller may ask again.
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = chain(&error), "the change could not be recorded");
+        tracing::error!(
+            error = mz_bus::chain(&error),
+            "the change could not be recorded"
+        );
         Self::Unavailable
     }
 }
@@ -234,7 +237,7 @@ impl From<ConsentError> for Refusal {
     fn from(error: ConsentError) -> Self {
         tracing::error!(
             code = error.code(),
-            error = chain(&error),
+            error = mz_bus::chain(&error),
             "the change could not be made"
         );
         Self::Unavailable

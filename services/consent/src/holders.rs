@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 use crate::error::ConsentError;
 use crate::limits::{FOLLOW_POLL, MAX_BATCH_RECORDS};
 use crate::shared::{Shared, now_ms};
-use crate::store::{Delivered, Gone, OrderTarget, Outgoing, Step};
+use crate::store::{Delivered, OrderTarget, Outgoing, Step};
 
 /// Reason of a withdrawal whose record has left the agreement's rows.
 pub(crate) const SUPERSEDED: &str = "SUPERSEDED";
@@ -29,7 +29,7 @@ type Key = (u16, SubjectTag, String, String, RecordTag);
 
 enum Hold {
     Held(Delivered),
-    Gone(Gone),
+    Gone(OrderTarget),
 }
 
 /// A version that replaces what somebody may hold.
@@ -223,7 +223,7 @@ impl Batch {
     }
 
     fn gone(&mut self, audit: &Audit<'_>) {
-        let gone = Gone {
+        let gone = OrderTarget {
             lane: audit.lane,
             agreement: audit.agreement.to_string(),
             dataset: audit.dataset.to_string(),

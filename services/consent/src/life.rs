@@ -10,9 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use mz_bus::{Isolation, Reader};
-use mz_journal::{GrantKind, GrantStatus, OrderCondition, topics};
+use mz_contract::Contract;
+use mz_journal::{Grant, GrantKind, GrantStatus, OrderCondition, topics};
+use mz_policy::REFETCH;
 use rustc_hash::FxHashMap;
 
+use crate::acts::DAY_MS;
 use crate::acts::contracts::{CONTRACT_CHANGED, send_again};
 use crate::barrier::Awaited;
 use crate::error::ConsentError;
@@ -22,7 +25,7 @@ use crate::limits::{
     ORDER_AGAIN,
 };
 use crate::shared::{Shared, now_ms};
-use crate::store::{DueRow, Outgoing, Scope};
+use crate::store::{DueRow, Outgoing, Scope, Step, StoreError};
 
 pub(crate) const CONSENT_REVOKED: &str = "CONSENT_REVOKED";
 pub(crate) const CASE_CLOSED: &str = "CASE_CLOSED";
@@ -30,7 +33,6 @@ pub(crate) const GRANT_EXPIRED: &str = "GRANT_EXPIRED";
 pub(crate) const AGREEMENT_TERMINATED: &str = "AGREEMENT_TERMINATED";
 pub(crate) const SUBJECT_ERASED: &str = "SUBJECT_ERASED";
 
-const DAY_MS: i64 = 24 * 3600 * 1000;
 /// Between two looks for ended grants and forgotten orders, in turns of [`LIFE_POLL`].
 const SWEEP_EVERY: u32 = 10;
 
@@ -131,6 +133,9 @@ async fn enforced(shared: &Shared, scope: &Scope) -> Result<Option<Vec<u16>>, Co
 
 /// Turns what is due into orders, part by part.
 async fn order(shared: &Shared, due: &DueRow) -> Result<(), ConsentError> {
+    if let (Scope::Agreement { id, .. }, REFETCH) = (&due.scope, &*due.reason) {
+        return refetch(shared, due, id).await;
+    }
     loop {
         let mut step = shared.store.step().await?;
         let datasets = match &due.scope {
@@ -176,16 +181,22 @@ async fn order(shared: &Shared, due: &DueRow) -> Result<(), ConsentError> {
         step.commit().await?;
         shared.wake.ring();
         if let Some((agreement, true)) = again {
-            let version = shared.in_force().version;
-            send_again(shared, &[agreement], version).await?;
-            let mut step = shared.store.step().await?;
-            step.due_done(due.id).await?;
-            step.commit().await?;
+            refetch(shared, due, agreement).await?;
         }
         if whole {
             return Ok(());
         }
     }
+}
+
+/// Sends an agreement's grants once more; whoever is interrupted begins again.
+async fn refetch(shared: &Shared, due: &DueRow, agreement: &str) -> Result<(), ConsentError> {
+    let version = shared.in_force().version;
+    send_again(shared, &[agreement], version).await?;
+    let mut step = shared.store.step().await?;
+    step.due_done(due.id).await?;
+    step.commit().await?;
+    Ok(())
 }
 
 /// Grants that ended without this service: their data life is worked out now. Orders that nobody
@@ -195,32 +206,7 @@ async fn sweep(shared: &Shared) -> Result<(), ConsentError> {
     let contract = shared.in_force().contract;
     let mut step = shared.store.step().await?;
     for row in step.unsettled(now, MAX_SETTLED).await? {
-        let grant = &row.grant;
-        let closed = grant.status == GrantStatus::Closed;
-        let (end, reason) = match (closed, grant.kind) {
-            (true, GrantKind::Consent) => (grant.closed_ms.unwrap_or(now), CONSENT_REVOKED),
-            (true, GrantKind::Case) => (grant.closed_ms.unwrap_or(now), CASE_CLOSED),
-            (false, _) => (grant.expires_ms, GRANT_EXPIRED),
-        };
-        // An agreement that is gone lets nobody keep anything.
-        let days = match grant.kind {
-            GrantKind::Consent => 0,
-            GrantKind::Case => contract
-                .agreement(&grant.agreement)
-                .map_or(0, |agreement| agreement.retention_days),
-        };
-        let due_ms = end.saturating_add(i64::from(days) * DAY_MS);
-        let scope = Scope::Grant(grant.id);
-        let occasion = occasion(grant.id, grant.counter);
-        step.put_due(
-            due_ms,
-            &scope,
-            reason,
-            OrderCondition::NotInForce,
-            &occasion,
-        )
-        .await?;
-        step.settle(grant.id).await?;
+        settle(&mut step, &contract, &row.grant, now).await?;
     }
     let before = now - i64::try_from(ORDER_AGAIN.as_millis()).unwrap_or(i64::MAX);
     let again = step.orders_again(before, now, MAX_ORDERS_AGAIN).await?;
@@ -236,8 +222,38 @@ async fn sweep(shared: &Shared) -> Result<(), ConsentError> {
     Ok(())
 }
 
+/// A grant has ended: what was delivered under it is due at once for a consent, after the agreed days for
+/// a case.
+pub(crate) async fn settle(
+    step: &mut Step,
+    contract: &Contract,
+    grant: &Grant,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let closed = grant.status == GrantStatus::Closed;
+    let (end, reason) = match (closed, grant.kind) {
+        (true, GrantKind::Consent) => (grant.closed_ms.unwrap_or(now_ms), CONSENT_REVOKED),
+        (true, GrantKind::Case) => (grant.closed_ms.unwrap_or(now_ms), CASE_CLOSED),
+        (false, _) => (grant.expires_ms, GRANT_EXPIRED),
+    };
+    // An agreement that is gone lets nobody keep anything.
+    let days = match grant.kind {
+        GrantKind::Consent => 0,
+        GrantKind::Case => contract
+            .agreement(&grant.agreement)
+            .map_or(0, |agreement| agreement.retention_days),
+    };
+    let due_ms = end.saturating_add(i64::from(days) * DAY_MS);
+    let scope = Scope::Grant(grant.id);
+    let occasion = occasion(grant.id, grant.counter);
+    let condition = OrderCondition::NotInForce;
+    step.put_due(due_ms, &scope, reason, condition, &occasion)
+        .await?;
+    step.settle(grant.id).await
+}
+
 /// Tells the orders of one end of a grant from those of a later one.
-pub(crate) fn occasion(grant: mz_journal::GrantId, counter: u64) -> Vec<u8> {
+fn occasion(grant: mz_journal::GrantId, counter: u64) -> Vec<u8> {
     let mut occasion = grant.0.to_vec();
     occasion.extend_from_slice(&counter.to_be_bytes());
     occasion

@@ -18,7 +18,7 @@ use crate::handle::Handle;
 use crate::limits::{RETRY_MAX, RETRY_MIN};
 use crate::options::Options;
 use crate::publish::Publisher;
-use crate::shared::{InForceNow, Shared, chain};
+use crate::shared::{InForceNow, Shared};
 use crate::store::{Database, Store};
 use crate::{fence, holders, life, watch};
 
@@ -148,7 +148,7 @@ impl Service {
                         tracing::error!(
                             thread = label,
                             code = error.code(),
-                            error = chain(&error),
+                            error = mz_bus::chain(&error),
                             "consent service stops"
                         );
                         failure
@@ -161,7 +161,7 @@ impl Service {
                     tracing::warn!(
                         thread = label,
                         code = error.code(),
-                        error = chain(&error),
+                        error = mz_bus::chain(&error),
                         "trying again"
                     );
                     if started.elapsed() > RETRY_MAX {

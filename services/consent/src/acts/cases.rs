@@ -4,7 +4,7 @@
 use mz_journal::{AuditCause, AuditKind, Grant, GrantKind, GrantStatus};
 use sha2::{Digest as _, Sha256};
 
-use super::{DAY_MS, audit_of, note_of, operator_of, reason_of, usable};
+use super::{DAY_MS, Deed, note_of, operator_of, reason_of, usable};
 use crate::handle::{
     Caller, Handle, check_request_id, digest_of, parse_grant, parse_id, pending, wait_of,
 };
@@ -12,7 +12,7 @@ use crate::limits::MAX_SUBJECTS;
 use crate::model::{OpenCase, Opened};
 use crate::refusal::Refusal;
 use crate::shared::now_ms;
-use crate::store::{GrantRow, HistoryRow, Outgoing, Repeat};
+use crate::store::{GrantRow, Repeat};
 
 const CASE_OPENED: &str = "CASE_OPENED_BY_OPERATOR";
 
@@ -80,30 +80,18 @@ impl Handle {
                         reason: CASE_OPENED.to_owned(),
                         subject_sealed: None,
                     };
-                    step.put_grant(*lane, &grant, None).await?;
-                    step.note(&HistoryRow {
-                        grant: grant.id,
-                        at_ms: now,
-                        action: "opened".to_owned(),
-                        counter: 1,
-                        principal: principal.clone(),
-                        operator: open.operator.clone(),
-                        reason: open.reason.clone(),
+                    let deed = Deed {
+                        action: "opened",
+                        kind: AuditKind::CaseOpened,
+                        cause: AuditCause::Operator,
+                        rule: CASE_OPENED,
+                        principal: &principal,
+                        operator: &open.operator,
+                        reason: &open.reason,
                         evidence: serde_json::to_string(&open.application).ok(),
-                    })
-                    .await?;
-                    let audit = audit_of(
-                        &grant,
-                        *lane,
-                        AuditKind::CaseOpened,
-                        AuditCause::Operator,
-                        CASE_OPENED,
-                        &open.operator,
-                        &open.reason,
-                        now,
-                    );
-                    step.send(*lane, Outgoing::Grant(&grant), Some(&audit))
-                        .await?;
+                        at_ms: now,
+                    };
+                    deed.record(&mut step, *lane, &grant, None).await?;
                     let row = GrantRow {
                         lane: *lane,
                         grant,
@@ -126,11 +114,10 @@ impl Handle {
             let id = parse_grant(&opened.grants[at].id)?;
             let lane = opened.enforcement[at].lane;
             let rest = wait.saturating_sub(started.elapsed());
-            let step = match step.take() {
-                Some(step) => step,
-                None => self.shared.store.step().await?,
+            opened.enforcement[at] = match step.take() {
+                Some(step) => self.commit_and_wait(step, lane, id, 1, rest).await?,
+                None => self.await_grant(lane, id, 1, rest).await?,
             };
-            opened.enforcement[at] = self.commit_and_wait(step, lane, id, 1, rest).await?;
         }
         Ok(opened)
     }

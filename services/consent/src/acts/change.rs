@@ -2,19 +2,19 @@
 //! for the person; what widens needs the person's act again.
 
 use mz_contract::{Contract, IdNumber};
-use mz_journal::{AuditCause, AuditKind, Grant, GrantKind, GrantStatus, OrderCondition};
+use mz_journal::{AuditCause, AuditKind, Grant, GrantKind, GrantStatus};
 use mz_keys::evidence::{Act, ChangeAct, ChangeAction, change_act, verify};
 
 use super::give::moment;
-use super::{DAY_MS, audit_of, end_of_day, note_of, operator_of, reason_of, usable};
+use super::{DAY_MS, Deed, end_of_day, note_of, operator_of, reason_of, usable};
 use crate::handle::{
     Caller, Handle, check_request_id, digest_of, parse_grant, parse_id, pending, wait_of,
 };
-use crate::life::{CASE_CLOSED, CONSENT_REVOKED, occasion};
+use crate::life::{CASE_CLOSED, CONSENT_REVOKED, settle};
 use crate::model::{Change, ChangeKind, Changed, Evidence};
 use crate::refusal::Refusal;
 use crate::shared::now_ms;
-use crate::store::{GrantRow, HistoryRow, Outgoing, Repeat, Scope};
+use crate::store::{GrantRow, Repeat};
 
 impl Handle {
     /// Changes a grant and waits until the change holds, at most as long as asked: `enforced` means
@@ -57,56 +57,26 @@ impl Handle {
                 let row = step.grant(id).await?.ok_or(Refusal::GrantUnknown)?;
                 self.may_change(caller, kind, &change, &row, person.as_ref())?;
                 let next = self.next_state(contract, kind, &change, &row, person.as_ref(), now)?;
-                let operator = change.operator.clone().unwrap_or_default();
-                step.put_grant(row.lane, &next, None).await?;
-                step.note(&HistoryRow {
-                    grant: id,
-                    at_ms: now,
-                    action: done(kind).to_owned(),
-                    counter: next.counter,
-                    principal: principal.clone(),
-                    operator: operator.clone(),
-                    reason: change.reason.clone(),
+                let deed = Deed {
+                    action: done(kind),
+                    kind: audit_kind(kind),
+                    cause: match caller.is_portal() {
+                        true => AuditCause::Subject,
+                        false => AuditCause::Operator,
+                    },
+                    rule: rule(kind),
+                    principal: &principal,
+                    operator: change.operator.as_deref().unwrap_or_default(),
+                    reason: &change.reason,
                     evidence: change
                         .evidence
                         .as_ref()
                         .and_then(|evidence| serde_json::to_string(evidence).ok()),
-                })
-                .await?;
-                let audit = audit_of(
-                    &next,
-                    row.lane,
-                    audit_kind(kind),
-                    match caller.is_portal() {
-                        true => AuditCause::Subject,
-                        false => AuditCause::Operator,
-                    },
-                    rule(kind),
-                    &operator,
-                    &change.reason,
-                    now,
-                );
-                step.send(row.lane, Outgoing::Grant(&next), Some(&audit))
-                    .await?;
+                    at_ms: now,
+                };
+                deed.record(&mut step, row.lane, &next, None).await?;
                 if next.status == GrantStatus::Closed {
-                    // What was delivered under it: at once for a consent, after the agreed days
-                    // for a case.
-                    let (reason, days) = match next.kind {
-                        GrantKind::Consent => (CONSENT_REVOKED, 0),
-                        GrantKind::Case => (
-                            CASE_CLOSED,
-                            contract
-                                .agreement(&next.agreement)
-                                .map_or(0, |agreement| agreement.retention_days),
-                        ),
-                    };
-                    let due_ms = now.saturating_add(i64::from(days) * DAY_MS);
-                    let scope = Scope::Grant(id);
-                    let occasion = occasion(id, next.counter);
-                    let condition = OrderCondition::NotInForce;
-                    step.put_due(due_ms, &scope, reason, condition, &occasion)
-                        .await?;
-                    step.settle(id).await?;
+                    settle(&mut step, contract, &next, now).await?;
                 }
                 let changed = Changed {
                     grant: self.view(

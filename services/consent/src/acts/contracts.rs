@@ -25,10 +25,12 @@ use crate::life::AGREEMENT_TERMINATED;
 use crate::model::{Activate, AgreementAct, AgreementActKind, InForceView};
 use crate::refusal::Refusal;
 use crate::shared::{InForceNow, Shared, now_ms};
-use crate::store::{HistoryRow, Outgoing, Repeat, Scope, Step, VersionRow};
+use crate::store::{HistoryRow, Outgoing, Repeat, Scope, Step, StoreError, VersionRow};
 
 /// Faults of a refused contract that are told.
 const MAX_FAULTS: usize = 50;
+/// When whoever is there sends the grants that a new version asks for, if nobody has yet.
+const SENT_BY_MS: i64 = 60_000;
 /// Reason of a withdrawal because the contract delivers less.
 pub(crate) const CONTRACT_CHANGED: &str = "CONTRACT_CHANGED";
 
@@ -170,6 +172,8 @@ impl Handle {
                 let version = old.version + 1;
                 publish(&mut step, by, version, &new, &files, now).await?;
                 let withdrawals = call_back(&mut step, &change, &new, version, now).await?;
+                let again = gives_more(&change);
+                promise(&mut step, &again, version, now).await?;
                 let mut view = InForceView {
                     version,
                     digest: hex::encode(new.digest),
@@ -193,7 +197,8 @@ impl Handle {
                     "contract version put in force"
                 );
                 // After the version, so that every lane reads them in that order.
-                view.refetched = refetch(shared, &change, version).await?;
+                view.refetched = send_again(shared, &again, version).await?;
+                keep_promise(shared, &again, version).await?;
                 view
             }
         };
@@ -312,7 +317,7 @@ async fn publish(
     contract: &Contract,
     files: &BTreeMap<String, String>,
     now_ms: i64,
-) -> Result<(), crate::store::StoreError> {
+) -> Result<(), StoreError> {
     let digest = contract.digest;
     let row = VersionRow {
         version,
@@ -374,7 +379,7 @@ async fn call_back(
     new: &Contract,
     version: u64,
     now_ms: i64,
-) -> Result<u64, crate::store::StoreError> {
+) -> Result<u64, StoreError> {
     let mut count = 0;
     for reading in change.withdraw() {
         let ended = new
@@ -395,14 +400,10 @@ async fn call_back(
     Ok(count)
 }
 
-/// Grants in force under agreements that give more now are sent once more: the slots fetch their facts
+/// Agreements that give more now: their grants in force are sent once more, and the slots fetch the facts
 /// again. Not where something is called back first: what is sent now would be called back with it, so
 /// that waits for the end of the withdrawal ([`crate::life`]).
-async fn refetch(
-    shared: &Shared,
-    change: &ContractDiff,
-    version: u64,
-) -> Result<u64, crate::store::StoreError> {
+fn gives_more(change: &ContractDiff) -> Vec<&str> {
     let called_back = |agreement: &str| change.withdraw().any(|it| it.agreement == agreement);
     let mut agreements: Vec<&str> = change
         .refetch()
@@ -410,7 +411,40 @@ async fn refetch(
         .filter(|agreement| !called_back(agreement))
         .collect();
     agreements.dedup();
-    send_again(shared, &agreements, version).await
+    agreements
+}
+
+/// Recorded with the version: should this service end before it has sent the grants, the next one does,
+/// a while later.
+async fn promise(
+    step: &mut Step,
+    agreements: &[&str],
+    version: u64,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    for agreement in agreements {
+        let scope = Scope::Agreement {
+            id: (*agreement).to_owned(),
+            dataset: String::new(),
+        };
+        let (due_ms, occasion) = (now_ms + SENT_BY_MS, version.to_be_bytes());
+        step.put_due(due_ms, &scope, REFETCH, OrderCondition::Always, &occasion)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn keep_promise(
+    shared: &Shared,
+    agreements: &[&str],
+    version: u64,
+) -> Result<(), StoreError> {
+    if agreements.is_empty() {
+        return Ok(());
+    }
+    let mut step = shared.store.step().await?;
+    step.due_met(REFETCH, &version.to_be_bytes()).await?;
+    step.commit().await
 }
 
 /// Sends the grants in force under these agreements once more; answers how many.
@@ -418,7 +452,7 @@ pub(crate) async fn send_again(
     shared: &Shared,
     agreements: &[&str],
     version: u64,
-) -> Result<u64, crate::store::StoreError> {
+) -> Result<u64, StoreError> {
     let mut count = 0;
     for agreement in agreements {
         let mut after = GrantId::default();

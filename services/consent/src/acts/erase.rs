@@ -4,20 +4,20 @@
 
 use mz_contract::{Contract, IdNumber};
 use mz_journal::{
-    AuditCause, AuditKind, Grant, GrantKind, GrantStatus, Order, OrderAction, OrderCondition,
-    OrderId, RecordTag, SubjectTag,
+    Audit, AuditCause, AuditKind, AuditWriter, Grant, GrantKind, GrantStatus, Order, OrderAction,
+    OrderCondition, OrderId, RecordTag, SubjectTag,
 };
 use mz_seal::timestamp_text;
 use serde::{Deserialize, Serialize};
 
-use super::{DAY_MS, audit_of, operator_of, reason_of};
+use super::{DAY_MS, Deed, operator_of, reason_of};
 use crate::barrier::Awaited;
 use crate::handle::{Caller, Handle, check_request_id, digest_of, parse_id, wait_of};
 use crate::life::SUBJECT_ERASED;
 use crate::model::{Erase, Erased, Remains};
 use crate::refusal::Refusal;
 use crate::shared::now_ms;
-use crate::store::{Erasure, HistoryRow, Outgoing, Repeat, Scope, Step};
+use crate::store::{Erasure, Outgoing, Repeat, Scope, Step};
 
 /// A tombstone has pushed a value out of a consumer's topic after this long, and is gone itself after
 /// 30 days more (docs/architecture.md, "Topics").
@@ -76,17 +76,12 @@ impl Handle {
                     destroyed: None,
                 })
                 .await?;
-                let mut audit = audit_of(
-                    &nobodys(subject),
-                    lane,
-                    AuditKind::Erased,
-                    AuditCause::Operator,
-                    SUBJECT_ERASED,
-                    &erase.operator,
-                    &erase.reason,
-                    now,
-                );
-                audit.grant = None;
+                let (kind, cause) = (AuditKind::Erased, AuditCause::Operator);
+                let mut audit = Audit::empty(AuditWriter::Consent, lane, now, kind, cause);
+                audit.subject = subject;
+                audit.rule = SUBJECT_ERASED.into();
+                audit.operator = erase.operator.clone().into();
+                audit.reason = erase.reason.clone().into();
                 audit.order = Some(order.id);
                 step.send(lane, Outgoing::Order(&order), Some(&audit))
                     .await?;
@@ -174,35 +169,22 @@ async fn close_all(
             reason: SUBJECT_ERASED.to_owned(),
             ..row.grant
         };
-        step.put_grant(lane, &next, None).await?;
-        step.settle(next.id).await?;
-        step.note(&HistoryRow {
-            grant: next.id,
-            at_ms: now_ms,
-            action: "closed".to_owned(),
-            counter: next.counter,
-            principal: principal.to_owned(),
-            operator: erase.operator.clone(),
-            reason: erase.reason.clone(),
+        let deed = Deed {
+            action: "closed",
+            kind: match next.kind {
+                GrantKind::Consent => AuditKind::ConsentRevoked,
+                GrantKind::Case => AuditKind::CaseClosed,
+            },
+            cause: AuditCause::Operator,
+            rule: SUBJECT_ERASED,
+            principal,
+            operator: &erase.operator,
+            reason: &erase.reason,
             evidence: None,
-        })
-        .await?;
-        let kind = match next.kind {
-            GrantKind::Consent => AuditKind::ConsentRevoked,
-            GrantKind::Case => AuditKind::CaseClosed,
+            at_ms: now_ms,
         };
-        let audit = audit_of(
-            &next,
-            lane,
-            kind,
-            AuditCause::Operator,
-            SUBJECT_ERASED,
-            &erase.operator,
-            &erase.reason,
-            now_ms,
-        );
-        step.send(lane, Outgoing::Grant(&next), Some(&audit))
-            .await?;
+        deed.record(step, lane, &next, None).await?;
+        step.settle(next.id).await?;
         closed += 1;
     }
     Ok(closed)
@@ -229,25 +211,6 @@ fn erase_order(subject: SubjectTag, request_id: &str, now_ms: i64) -> Order {
         epoch: 0,
         counter: 0,
         at_ms: now_ms,
-    }
-}
-
-/// A grant of no agreement, for an audit record that is about a person alone.
-fn nobodys(subject: SubjectTag) -> Grant {
-    Grant {
-        id: mz_journal::GrantId::default(),
-        kind: GrantKind::Case,
-        subject,
-        agreement: String::new(),
-        datasets: Vec::new(),
-        status: GrantStatus::Closed,
-        counter: 0,
-        opened_ms: 0,
-        expires_ms: 0,
-        closed_ms: None,
-        cause: String::new(),
-        reason: String::new(),
-        subject_sealed: None,
     }
 }
 

@@ -13,14 +13,14 @@ use mz_seal::timestamp_text;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use sha2::{Digest as _, Sha256};
 
-use super::{DAY_MS, audit_of, end_of_day, note_of, operator_of, usable};
+use super::{DAY_MS, Deed, end_of_day, note_of, operator_of, usable};
 use crate::barrier::Awaited;
 use crate::handle::{Caller, Handle, check_request_id, digest_of, parse_id, pending, wait_of};
 use crate::model::{EnforcementState, Evidence, Give, Given, Representation};
 use crate::record::{ConsentRecord, Covered, RepresentationRecord, SCHEMA_VERSION, Text, receipt};
 use crate::refusal::Refusal;
 use crate::shared::now_ms;
-use crate::store::{HistoryRow, Outgoing, Repeat};
+use crate::store::Repeat;
 
 /// How long a change is waited for by its grant before the store is asked where it lies.
 const LOOK_AGAIN: Duration = Duration::from_millis(1_500);
@@ -95,30 +95,18 @@ impl Handle {
                     tracing::error!(error = %fault, "receipt not signed");
                     Refusal::Unavailable
                 })?;
-                step.put_grant(lane, &grant, Some(&record)).await?;
-                step.note(&HistoryRow {
-                    grant: grant.id,
-                    at_ms: now,
-                    action: "given".to_owned(),
-                    counter: 1,
-                    principal: principal.clone(),
-                    operator: operator.clone(),
-                    reason: String::new(),
+                let deed = Deed {
+                    action: "given",
+                    kind: AuditKind::ConsentGiven,
+                    cause: AuditCause::Subject,
+                    rule: "CONSENT_GIVEN",
+                    principal: &principal,
+                    operator: &operator,
+                    reason: "",
                     evidence: serde_json::to_string(&give.evidence).ok(),
-                })
-                .await?;
-                let audit = audit_of(
-                    &grant,
-                    lane,
-                    AuditKind::ConsentGiven,
-                    AuditCause::Subject,
-                    "CONSENT_GIVEN",
-                    &operator,
-                    "",
-                    now,
-                );
-                step.send(lane, Outgoing::Grant(&grant), Some(&audit))
-                    .await?;
+                    at_ms: now,
+                };
+                deed.record(&mut step, lane, &grant, Some(&record)).await?;
                 let given = Given {
                     consent: record,
                     receipt,
@@ -150,6 +138,21 @@ impl Handle {
         let watched = Watched(self, lane, grant);
         step.commit().await?;
         self.shared.wake.ring();
+        let enforcement = self.await_grant(lane, grant, counter, wait).await;
+        drop(watched);
+        enforcement
+    }
+
+    /// Waits until a change that was committed holds.
+    pub(super) async fn await_grant(
+        &self,
+        lane: u16,
+        grant: GrantId,
+        counter: u64,
+        wait: Duration,
+    ) -> Result<crate::model::Enforcement, Refusal> {
+        self.shared.barrier.watch(lane, grant, counter);
+        let watched = Watched(self, lane, grant);
         let started = Instant::now();
         let enforcement = loop {
             let row = self.shared.store.grant(grant).await?;

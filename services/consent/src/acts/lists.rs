@@ -132,10 +132,8 @@ impl Handle {
                 Ok(self.await_change(row.lane, awaited, wait).await)
             }
             None => {
-                let step = self.shared.store.step().await?;
                 let counter = row.grant.counter;
-                self.commit_and_wait(step, row.lane, id, counter, wait)
-                    .await
+                self.await_grant(row.lane, id, counter, wait).await
             }
         }
     }

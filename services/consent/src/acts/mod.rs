@@ -15,11 +15,13 @@ use mz_contract::{Agreement, Contract, parse_date};
 use mz_journal::{Audit, AuditCause, AuditKind, AuditWriter, Grant};
 
 use crate::limits::MAX_NOTE_BYTES;
+use crate::record::ConsentRecord;
 use crate::refusal::Refusal;
+use crate::store::{HistoryRow, Outgoing, Step, StoreError};
 
 /// Beijing time runs this far ahead of UTC.
 const BEIJING_MS: i64 = 8 * 3600 * 1000;
-const DAY_MS: i64 = 24 * 3600 * 1000;
+pub(crate) const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// The moment at which a day has passed in Beijing.
 fn end_of_day(day: &str) -> Result<i64, Refusal> {
@@ -52,30 +54,65 @@ fn usable<'c>(contract: &'c Contract, id: &str, now_ms: i64) -> Result<&'c Agree
     Ok(agreement)
 }
 
-/// The audit record of what was done to a grant.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one entry with everything it says"
-)]
-fn audit_of(
-    grant: &Grant,
-    lane: u16,
+/// What was done to a grant, for its history and for the log.
+struct Deed<'a> {
+    /// As [`crate::model`] lists them.
+    action: &'a str,
     kind: AuditKind,
     cause: AuditCause,
-    rule: &str,
-    operator: &str,
-    reason: &str,
-    now_ms: i64,
-) -> Audit<'static> {
-    let mut audit = Audit::empty(AuditWriter::Consent, lane, now_ms, kind, cause);
-    let (consumer, purpose) = grant.agreement.split_once('/').unwrap_or_default();
-    audit.agreement = grant.agreement.clone().into();
-    audit.consumer = consumer.to_owned().into();
-    audit.purpose = purpose.to_owned().into();
-    audit.subject = grant.subject;
-    audit.grant = Some(grant.id);
-    audit.rule = rule.to_owned().into();
-    audit.operator = operator.to_owned().into();
-    audit.reason = reason.to_owned().into();
-    audit
+    rule: &'a str,
+    principal: &'a str,
+    operator: &'a str,
+    reason: &'a str,
+    /// JSON.
+    evidence: Option<String>,
+    at_ms: i64,
+}
+
+impl Deed<'_> {
+    /// Records the grant as it is now, with its history, and sends it with its audit record.
+    async fn record(
+        self,
+        step: &mut Step,
+        lane: u16,
+        grant: &Grant,
+        record: Option<&ConsentRecord>,
+    ) -> Result<(), StoreError> {
+        step.put_grant(lane, grant, record).await?;
+        let audit = self.audit(lane, grant);
+        step.note(&HistoryRow {
+            grant: grant.id,
+            at_ms: self.at_ms,
+            action: self.action.to_owned(),
+            counter: grant.counter,
+            principal: self.principal.to_owned(),
+            operator: self.operator.to_owned(),
+            reason: self.reason.to_owned(),
+            evidence: self.evidence,
+        })
+        .await?;
+        step.send(lane, Outgoing::Grant(grant), Some(&audit))
+            .await?;
+        Ok(())
+    }
+
+    fn audit(&self, lane: u16, grant: &Grant) -> Audit<'static> {
+        let mut audit = Audit::empty(
+            AuditWriter::Consent,
+            lane,
+            self.at_ms,
+            self.kind,
+            self.cause,
+        );
+        let (consumer, purpose) = grant.agreement.split_once('/').unwrap_or_default();
+        audit.agreement = grant.agreement.clone().into();
+        audit.consumer = consumer.to_owned().into();
+        audit.purpose = purpose.to_owned().into();
+        audit.subject = grant.subject;
+        audit.grant = Some(grant.id);
+        audit.rule = self.rule.to_owned().into();
+        audit.operator = self.operator.to_owned().into();
+        audit.reason = self.reason.to_owned().into();
+        audit
+    }
 }

@@ -4,8 +4,8 @@ use mz_journal::{Grant, GrantId, RecordTag, SubjectTag};
 use rustc_hash::FxHashMap;
 use sqlx::Row;
 
-use super::grants::{kind_number, status_number};
-use super::{Step, Store, StoreError, big, lane_of};
+use super::grants::bind_grant;
+use super::{OrderTarget, Step, Store, StoreError, big, lane_of};
 
 /// A version of a record that reached a consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,18 +19,6 @@ pub struct Delivered {
     pub counter: u64,
     pub grant: Option<GrantId>,
     pub at_ms: i64,
-}
-
-/// A record that a consumer was told to stop using, up to a version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gone {
-    pub lane: u16,
-    pub agreement: String,
-    pub dataset: String,
-    pub subject: SubjectTag,
-    pub record: RecordTag,
-    pub epoch: u32,
-    pub counter: u64,
 }
 
 impl Store {
@@ -85,7 +73,7 @@ impl Step {
         all.sort_unstable_by_key(|(_, _, grant)| grant.id);
         let mut moved = Vec::new();
         for (lane, offset, grant) in all {
-            let row = sqlx::query(
+            let query = sqlx::query(
                 "INSERT INTO grants AS held (id, kind, lane, subject, agreement, datasets, status,
                         counter, opened_ms, expires_ms, closed_ms, cause, reason, offset_seen)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
@@ -103,23 +91,11 @@ impl Step {
                  RETURNING EXISTS (
                     SELECT 1 FROM history h WHERE h.grant_id = held.id AND h.counter = held.counter
                  ) AS noted",
-            )
-            .bind(grant.id.0.as_slice())
-            .bind(kind_number(grant.kind))
-            .bind(i32::from(lane))
-            .bind(grant.subject.0.as_slice())
-            .bind(&grant.agreement)
-            .bind(&grant.datasets)
-            .bind(status_number(grant.status))
-            .bind(big(grant.counter))
-            .bind(grant.opened_ms)
-            .bind(grant.expires_ms)
-            .bind(grant.closed_ms)
-            .bind(&grant.cause)
-            .bind(&grant.reason)
-            .bind(offset)
-            .fetch_optional(&mut *self.tx)
-            .await?;
+            );
+            let row = bind_grant(query, lane, grant)
+                .bind(offset)
+                .fetch_optional(&mut *self.tx)
+                .await?;
             if let Some(row) = row
                 && !row.try_get::<bool, _>("noted")?
             {
@@ -175,8 +151,8 @@ impl Step {
         Ok(())
     }
 
-    /// Takes away what is no longer held.
-    pub async fn gone(&mut self, one: &Gone) -> Result<(), StoreError> {
+    /// Takes away what a consumer was told to stop using, up to its version.
+    pub async fn gone(&mut self, one: &OrderTarget) -> Result<(), StoreError> {
         sqlx::query(
             "DELETE FROM holding WHERE lane = $1 AND subject = $2 AND agreement = $3
                 AND dataset = $4 AND record = $5 AND (epoch, counter) <= ($6, $7)",

@@ -89,6 +89,27 @@ fn statement(tail: &str) -> sqlx::AssertSqlSafe<String> {
     sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM grants {tail}"))
 }
 
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// Binds `$1` to `$13`: id, kind, lane, subject, agreement, datasets, status, counter, opened, expires,
+/// closed, cause, reason.
+pub(super) fn bind_grant<'q>(query: Query<'q>, lane: u16, grant: &'q Grant) -> Query<'q> {
+    query
+        .bind(grant.id.0.as_slice())
+        .bind(kind_number(grant.kind))
+        .bind(i32::from(lane))
+        .bind(grant.subject.0.as_slice())
+        .bind(&grant.agreement)
+        .bind(&grant.datasets)
+        .bind(status_number(grant.status))
+        .bind(big(grant.counter))
+        .bind(grant.opened_ms)
+        .bind(grant.expires_ms)
+        .bind(grant.closed_ms)
+        .bind(&grant.cause)
+        .bind(&grant.reason)
+}
+
 impl Store {
     /// One grant.
     pub async fn grant(&self, id: GrantId) -> Result<Option<GrantRow>, StoreError> {
@@ -190,7 +211,7 @@ impl Step {
             .map(serde_json::to_string)
             .transpose()
             .map_err(|_| StoreError::Damaged("record"))?;
-        sqlx::query(
+        let query = sqlx::query(
             "INSERT INTO grants AS held (id, kind, lane, subject, agreement, datasets, status, counter,
                                  opened_ms, expires_ms, closed_ms, cause, reason, record)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::jsonb)
@@ -200,23 +221,11 @@ impl Step {
                 closed_ms = excluded.closed_ms, cause = excluded.cause, reason = excluded.reason,
                 record = coalesce(excluded.record, held.record), offset_seen = NULL,
                 settled = held.settled AND excluded.status = 2",
-        )
-        .bind(grant.id.0.as_slice())
-        .bind(kind_number(grant.kind))
-        .bind(i32::from(lane))
-        .bind(grant.subject.0.as_slice())
-        .bind(&grant.agreement)
-        .bind(&grant.datasets)
-        .bind(status_number(grant.status))
-        .bind(big(grant.counter))
-        .bind(grant.opened_ms)
-        .bind(grant.expires_ms)
-        .bind(grant.closed_ms)
-        .bind(&grant.cause)
-        .bind(&grant.reason)
-        .bind(record)
-        .execute(&mut *self.tx)
-        .await?;
+        );
+        bind_grant(query, lane, grant)
+            .bind(record)
+            .execute(&mut *self.tx)
+            .await?;
         Ok(())
     }
 

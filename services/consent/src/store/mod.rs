@@ -13,7 +13,7 @@ mod requests;
 mod versions;
 
 pub use erasures::Erasure;
-pub use follow::{Delivered, Gone};
+pub use follow::Delivered;
 pub use grants::{GrantRow, HistoryRow};
 pub use orders::{DueRow, OrderRow, OrderTarget, Scope};
 pub use outbox::{OutboxRow, Outgoing};

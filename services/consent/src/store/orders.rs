@@ -296,6 +296,16 @@ impl Step {
         Ok(())
     }
 
+    /// What was due for this reason and occasion was done before its time.
+    pub async fn due_met(&mut self, reason: &str, occasion: &[u8]) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM due WHERE reason = $1 AND occasion = $2")
+            .bind(reason)
+            .bind(occasion)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
     /// A slot carried the order out in one topic: the section's own, which has the sequence, or that
     /// of an answer.
     pub async fn executed(

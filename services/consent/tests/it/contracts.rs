@@ -180,3 +180,22 @@ fn only_the_security_administrator_rules_and_a_bad_version_changes_nothing() {
         .max_by_key(|a| a.at_ms);
     assert_eq!(hex::encode(last.expect("delivered").contract), view.digest);
 }
+
+#[test]
+fn grants_that_were_to_be_sent_once_more_are_sent_by_whoever_starts_next() {
+    let mut world = World::new();
+    let id = person(330);
+    world.give("r-1", &id, RETIREMENT);
+    world.stop_consent();
+    // Put in force by a service that ends before it sends them.
+    world.record_due_refetch(RETIREMENT);
+    world.start_consent();
+    let sent = || {
+        let grants = world.bus.grants();
+        let sent = grants.iter().filter(|one| one.reason == mz_policy::REFETCH);
+        sent.map(|one| one.counter).collect::<Vec<_>>()
+    };
+    eventually("sent once more", || !sent().is_empty());
+    settled(&world);
+    assert_eq!(sent(), [2], "once");
+}

@@ -178,6 +178,30 @@ impl World {
         });
     }
 
+    /// What a service that put version 1 in force had no time to do: send its grants once more.
+    pub fn record_due_refetch(&self, agreement: &str) {
+        self.runtime.block_on(async {
+            let database = store::Database::new(&self.bus.database_url, store::SCHEMA);
+            let store = store::Store::take_over(&database.expect("database"), "test").await;
+            let mut step = store.expect("store").step().await.expect("step");
+            let scope = store::Scope::Agreement {
+                id: agreement.to_owned(),
+                dataset: String::new(),
+            };
+            let (reason, occasion) = (mz_policy::REFETCH, 1_u64.to_be_bytes());
+            step.put_due(
+                0,
+                &scope,
+                reason,
+                mz_journal::OrderCondition::Always,
+                &occasion,
+            )
+            .await
+            .expect("due");
+            step.commit().await.expect("commit");
+        });
+    }
+
     /// Lets a grant run out in a moment: recorded and sent as any other change.
     pub fn expire_soon(&mut self, grant: &str, in_ms: i64) {
         let id = GrantId::from_hex(grant).expect("id");
