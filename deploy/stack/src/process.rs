@@ -2,7 +2,7 @@
 //! never signalled unless both still match (ids are recycled).
 
 use crate::StackError;
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt;
@@ -103,10 +103,6 @@ impl ProcessId {
                 });
             }
         }
-        // Where it was our own child, its id stays taken until somebody asks what became of it, and its
-        // successor would not start.
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-        let _ = rustix::process::waitpid(pid, WaitOptions::NOHANG);
         Ok(())
     }
 

@@ -189,6 +189,10 @@ impl Stack {
         let before = self.info()?;
         if let Some(process) = &before.postgres.process {
             process.crash(postgres::NAME, STOP_PATIENCE)?;
+            // All of them are gone. But a dead process keeps its id until its parent asks what became of
+            // it, and PostgreSQL would not start beside that id.
+            let lock = before.postgres_data.join("postmaster.pid");
+            std::fs::remove_file(&lock).map_err(StackError::io("cannot remove", &lock))?;
         }
         let after = self.up(progress)?;
         match after.pg_url == before.pg_url {
