@@ -73,6 +73,16 @@ impl KeysDir {
     pub fn vault_key(&self) -> PathBuf {
         self.0.join("bus/vault.key")
     }
+
+    /// The next master key, while it takes over.
+    pub fn next_vault_key(&self) -> PathBuf {
+        self.0.join("bus/vault.key.next")
+    }
+
+    /// A master key that was replaced.
+    pub fn former_vault_key(&self, key_id: &str) -> PathBuf {
+        self.0.join(format!("bus/vault.key.former-{key_id}"))
+    }
     /// A department's key for people and records in its own topics.
     pub fn record_key(&self, department: &str) -> PathBuf {
         self.0.join(department).join("record.key")

@@ -143,6 +143,8 @@ pub enum KeysCommand {
         #[arg(long)]
         department: String,
     },
+    /// A new master key for the vault: wraps every person's key anew; running vaults stop
+    RotateVault,
     /// Refuse a seal key from a batch on
     Revoke {
         #[arg(long)]

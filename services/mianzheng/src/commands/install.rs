@@ -5,14 +5,16 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use mz_contract::Lang;
-use mz_keys::KeysDir;
 use mz_keys::public::BatchPosition;
+use mz_keys::secret::SecretKey;
+use mz_keys::{KeysDir, wrapper};
 use mz_stack::{Bar, Progress, Stack, StackInfo, StackOptions};
+use mz_vault::store::{Database, SCHEMA, StoreError, rewrap};
 
 use crate::cli::{InitArgs, KeysCommand, StackCommand, SynthArgs};
 use crate::exit;
 use crate::instance::{Instance, write_private};
-use crate::outcome::{Failure, Outcome, lang, say};
+use crate::outcome::{Failure, Outcome, coded, lang, say};
 use crate::say_line;
 
 const DEFAULT_SLOTS: u32 = 2;
@@ -132,6 +134,7 @@ pub fn keys(dir: &Path, command: Option<&KeysCommand>) -> Outcome {
             say_line!("{id}");
             Ok(())
         }
+        Some(KeysCommand::RotateVault) => rotate_vault(&instance, &keys),
         Some(KeysCommand::Revoke {
             department,
             key,
@@ -145,6 +148,58 @@ pub fn keys(dir: &Path, command: Option<&KeysCommand>) -> Outcome {
             mz_keys::revoke(&root, department, key, reason, &last).map_err(failed)
         }
     }
+}
+
+/// Each step can be repeated: whoever was interrupted types the command again.
+fn rotate_vault(instance: &Instance, keys: &KeysDir) -> Outcome {
+    let failed = |error: mz_keys::KeyError| Failure::chain(exit::FAILED, &error);
+    let stored = |error: StoreError| coded(exit::FAILED, error.code(), &error);
+    let (path, next) = (keys.vault_key(), keys.next_vault_key());
+    let open = |path: &Path| wrapper(&format!("file:{}", path.display())).map_err(failed);
+    // One that an interrupted run has left may wrap everything already: it goes on with that one.
+    SecretKey::generate()
+        .and_then(|key| key.save_new(&next))
+        .map_err(failed)?;
+    let (old, new) = (open(&path)?, open(&next)?);
+    let database = Database::new(&instance.database_url()?, SCHEMA).map_err(stored)?;
+    let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from)?;
+    let count = runtime
+        .block_on(async {
+            match rewrap(&database, &*old, &*new).await {
+                Err(StoreError::MasterKey { stored, .. }) if stored == new.key_id() => Ok(None),
+                done => done.map(Some),
+            }
+        })
+        .map_err(stored)?;
+    let former = keys.former_vault_key(old.key_id());
+    for (from, to) in [(&path, &former), (&next, &path)] {
+        std::fs::rename(from, to)
+            .with_context(|| format!("{} → {}", from.display(), to.display()))?;
+    }
+    match count {
+        Some(count) => say_line!(
+            "{}",
+            say(
+                &format!("已用新主密钥重新包裹 {count} 个人员密钥"),
+                &format!("{count} people's keys wrapped anew")
+            )
+        ),
+        None => say_line!("{}", say("上次已重新包裹", "wrapped anew before")),
+    }
+    say_line!(
+        "{}",
+        say(
+            &format!(
+                "请重新启动证照库;确认其运行后销毁旧密钥 {}",
+                former.display()
+            ),
+            &format!(
+                "Start the vaults again; when they run, destroy the former key {}",
+                former.display()
+            )
+        )
+    );
+    Ok(())
 }
 
 /// `STREAM=EPOCH:BATCH`.
