@@ -132,6 +132,14 @@ pub(crate) fn slot_member(
     instance: Option<&str>,
     session: Duration,
 ) -> ClientConfig {
+    // A member that comes or goes moves only the slots that must move. Not where members keep a name: a slot
+    // is then given up in one round and given on in the next, which whoever gave it up asks for; if that
+    // one is killed in between and comes back under its name, nothing changes for the group, nobody asks,
+    // and nobody has the slot. Then all slots are handed out in one round.
+    let strategy = match instance {
+        Some(_) => "range",
+        None => "cooperative-sticky",
+    };
     let mut config = common(bus);
     config
         .set("group.id", bus.physical(group))
@@ -139,8 +147,7 @@ pub(crate) fn slot_member(
         .set("enable.auto.offset.store", "false")
         // Nothing is ever in the topic; its offsets mean nothing.
         .set("auto.offset.reset", "latest")
-        // A member that comes or goes moves only the slots that must move.
-        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("partition.assignment.strategy", strategy)
         .set("session.timeout.ms", session.as_millis().to_string())
         .set(
             "heartbeat.interval.ms",
