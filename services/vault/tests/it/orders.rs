@@ -60,6 +60,8 @@ fn an_erased_person_is_as_if_never_stored_whatever_is_read_again() {
         fact(&ask(&handle, &id).unwrap(), "approval").state,
         FactState::Present
     );
+    // The other one's lane may be another slot's, which is not waited for above.
+    eventually("both are stored", || facts(&bus) == 8);
     let before = facts(&bus);
 
     let mut consent = Consent::open(&bus);
