@@ -69,12 +69,7 @@ pub fn contract_in_force(
         count: faults.len(),
         first: faults.into_iter().next().map(Box::new),
     });
-    Ok(
-        parsed.and_then(|contract| match fits(&contract, digest, like) {
-            Ok(()) => Ok(contract),
-            Err(unfit) => Err(unfit),
-        }),
-    )
+    Ok(parsed.and_then(|contract| fits(&contract, digest, like).map(|()| contract)))
 }
 
 fn fits(contract: &Contract, digest: &Digest, like: &Contract) -> Result<(), Unfit> {

@@ -25,6 +25,20 @@ pub struct Stretch<'t> {
     pub to: i64,
 }
 
+impl<'t> Stretch<'t> {
+    /// All that is in a lane now, as far as `heads` sees: one that reads uncommitted records sees open
+    /// transactions, too.
+    pub fn whole(heads: &Reader, topic: &'t str, lane: u16) -> Result<Self, BusError> {
+        let (from, to) = heads.watermarks(topic, i32::from(lane))?;
+        Ok(Self {
+            topic,
+            lane,
+            from,
+            to,
+        })
+    }
+}
+
 /// Which partitions still have to be read to a known end.
 #[derive(Debug, Default)]
 pub struct Unread {

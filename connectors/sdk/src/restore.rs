@@ -147,13 +147,7 @@ pub(crate) fn last_epoch(
     let mut stretches = Vec::new();
     for topic in source_topics {
         for lane in 0..lanes {
-            let (from, to) = heads.watermarks(topic, i32::from(lane))?;
-            stretches.push(Stretch {
-                topic,
-                lane,
-                from,
-                to,
-            });
+            stretches.push(Stretch::whole(&heads, topic, lane)?);
         }
     }
     let mut reader = Reader::open(bus, Isolation::Committed)?;

@@ -28,9 +28,9 @@ pub(crate) fn ready(contract: &Contract, keys: &Keys) -> Result<(), &'static str
 /// Loads the version that is in force.
 pub(crate) fn load(options: &Options, in_force: &InForce) -> Result<Arc<Contract>, Error> {
     contract_in_force(&options.bus, &in_force.digest, &options.contract)?
-        .and_then(|contract| match ready(&contract, &options.keys) {
-            Ok(()) => Ok(Arc::new(contract)),
-            Err(why) => Err(Unfit::NotReady(why)),
+        .and_then(|contract| {
+            ready(&contract, &options.keys).map_err(Unfit::NotReady)?;
+            Ok(Arc::new(contract))
         })
         .map_err(|why| Error::ContractUnfit {
             version: in_force.version,

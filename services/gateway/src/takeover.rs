@@ -234,7 +234,8 @@ fn read_grants(
     let mut lanes = Vec::new();
     let mut at: FxHashMap<i32, usize> = FxHashMap::default();
     for (lane, recorded) in known {
-        let (low, high) = raw.watermarks(topics::GRANTS, i32::from(*lane))?;
+        let stretch = Stretch::whole(raw, topics::GRANTS, *lane)?;
+        let (low, high) = (stretch.from, stretch.to);
         // A position that compaction or a lost cluster left behind or ahead of the log.
         let position = (*recorded).clamp(low.min(high), high);
         at.insert(i32::from(*lane), lanes.len());
@@ -246,12 +247,7 @@ fn read_grants(
             contract: None,
             passed: false,
         });
-        stretches.push(Stretch {
-            topic: topics::GRANTS,
-            lane: *lane,
-            from: low,
-            to: high,
-        });
+        stretches.push(stretch);
     }
     let mut index = GrantsIndex::new(limit);
     let mut fault = None;

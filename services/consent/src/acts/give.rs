@@ -134,13 +134,10 @@ impl Handle {
         wait: Duration,
     ) -> Result<crate::model::Enforcement, Refusal> {
         // Watched before it can be read back, so that it is not missed.
-        self.shared.barrier.watch(lane, grant, counter);
-        let watched = Watched(self, lane, grant);
+        let watched = Watched::new(self, lane, grant, counter);
         step.commit().await?;
         self.shared.wake.ring();
-        let enforcement = self.await_grant(lane, grant, counter, wait).await;
-        drop(watched);
-        enforcement
+        self.await_watched(watched, counter, wait).await
     }
 
     /// Waits until a change that was committed holds.
@@ -151,8 +148,17 @@ impl Handle {
         counter: u64,
         wait: Duration,
     ) -> Result<crate::model::Enforcement, Refusal> {
-        self.shared.barrier.watch(lane, grant, counter);
-        let watched = Watched(self, lane, grant);
+        let watched = Watched::new(self, lane, grant, counter);
+        self.await_watched(watched, counter, wait).await
+    }
+
+    async fn await_watched(
+        &self,
+        watched: Watched<'_>,
+        counter: u64,
+        wait: Duration,
+    ) -> Result<crate::model::Enforcement, Refusal> {
+        let (lane, grant) = (watched.1, watched.2);
         let started = Instant::now();
         let enforcement = loop {
             let row = self.shared.store.grant(grant).await?;
@@ -263,6 +269,13 @@ impl Handle {
 
 /// Forgets a watched grant when the wait ends, however it ends.
 struct Watched<'h>(&'h Handle, u16, GrantId);
+
+impl<'h> Watched<'h> {
+    fn new(handle: &'h Handle, lane: u16, grant: GrantId, counter: u64) -> Self {
+        handle.shared.barrier.watch(lane, grant, counter);
+        Self(handle, lane, grant)
+    }
+}
 
 impl Drop for Watched<'_> {
     fn drop(&mut self) {

@@ -192,18 +192,10 @@ fn committed(
     let mut found = Committed::default();
     let mut stretches = Vec::new();
     for &lane in lanes {
-        for topic in [topics::STATE, topics::GRANTS] {
-            let (from, to) = heads.watermarks(topic, i32::from(lane))?;
-            stretches.push(Stretch {
-                topic,
-                lane,
-                from,
-                to,
-            });
-            if topic == topics::GRANTS {
-                found.grants_next.insert(lane, to);
-            }
-        }
+        let of_grants = Stretch::whole(heads, topics::GRANTS, lane)?;
+        found.grants_next.insert(lane, of_grants.to);
+        stretches.push(of_grants);
+        stretches.push(Stretch::whole(heads, topics::STATE, lane)?);
     }
     let mut reader = Reader::open(&shared.bus, Isolation::Committed)?;
     let mut fault = None;
