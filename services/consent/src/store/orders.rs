@@ -226,8 +226,8 @@ impl Step {
             .collect()
     }
 
-    /// Whether an order for this version waits that no newer version answers for: whatever it finds
-    /// in force holds for any other such order, too.
+    /// Whether an order to call this very version back waits for its slot already. One because a newer
+    /// version left the rows doesn't count: it may be declined for that version's sake.
     pub async fn is_ordered(&mut self, held: &OrderTarget) -> Result<bool, StoreError> {
         let waits = sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM orders

@@ -172,10 +172,15 @@ fn rotate_vault(instance: &Instance, keys: &KeysDir) -> Outcome {
         })
         .map_err(stored)?;
     let former = keys.former_vault_key(old.key_id());
-    for (from, to) in [(&path, &former), (&next, &path)] {
-        std::fs::rename(from, to)
-            .with_context(|| format!("{} → {}", from.display(), to.display()))?;
+    // A second name for the old key, then the new one in its place at once: never a moment without a key,
+    // in which another command would make one of its own.
+    match std::fs::hard_link(&path, &former) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(anyhow!(error).context(former.display().to_string()).into());
+        }
+        _ => {}
     }
+    std::fs::rename(&next, &path).with_context(|| path.display().to_string())?;
     match count {
         Some(count) => say_line!(
             "{}",
