@@ -15,6 +15,10 @@ use crate::outbox::{EventRef, Halt, Writer};
 use crate::wire::Refusal;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
+/// What a register says happened longer ago than this before a case was opened does not close it: it is
+/// what was so when the person came, arriving late or once more (a first load, a new epoch). Shorter than
+/// that, an event closes: the case's opening is stamped when the bus read of it, which an outage delays.
+pub(crate) const HISTORY_MS: i64 = 7 * DAY_MS;
 /// People for whom one event may open a case: an applicant and a family, not a list.
 const MAX_SUBJECTS: usize = 32;
 /// Reasons in the grants themselves.
@@ -148,6 +152,8 @@ fn close(
             open.push((grant.id, grant.counter, grant.opened_ms, grant.expires_ms));
         }
     }
+    let happened_ms = verified.meta.ce_time_ms.saturating_add(HISTORY_MS);
+    open.retain(|(_, _, opened_ms, _)| *opened_ms <= happened_ms);
     if open.is_empty() {
         return Ok(());
     }

@@ -95,19 +95,18 @@ fn household(options: &Options, family: &Family, person: &Person) -> Option<(u64
     let head = family.members.first()?;
     let mut chance = Chance::of(options.seed, Draw::Household, person.key);
     let comes_along = person.key == head.key || family.shape.dependents;
-    let (change, date, from, approval, snapshot) = if family.shape.resident {
+    let (change, date, from, approval) = if family.shape.resident {
         let (changed, last) = changes(options, Place::Household, person.key);
         let born_here = person.identity.region == CITY;
         match (changed, born_here) {
-            (0, true) => ("出生", person.identity.born, None, None, 0),
+            (0, true) => ("出生", person.identity.born, None, None),
             (0, false) => (
                 "迁入",
                 earlier(options, &mut chance),
                 Some(person.identity.region),
                 None,
-                0,
             ),
-            _ => ("市内迁移", day(options, last), Some(CITY), None, last),
+            _ => ("市内迁移", day(options, last), Some(CITY), None),
         }
     } else {
         let permitted = family
@@ -118,22 +117,17 @@ fn household(options: &Options, family: &Family, person: &Person) -> Option<(u64
         let from = Some(person.identity.region);
         if family.shape.moved(options.snapshot) {
             let at = permitted + MOVES_AFTER;
-            ("迁入", day(options, at), from, approval, at)
+            ("迁入", day(options, at), from, approval)
         } else {
-            (
-                "准迁签发",
-                day(options, permitted),
-                from,
-                approval,
-                permitted,
-            )
+            ("准迁签发", day(options, permitted), from, approval)
         }
     };
-    let moves = if change == "市内迁移" {
-        u64::from(snapshot) << 40
-    } else {
-        0
+    let moves = match change {
+        "市内迁移" => u64::from(changes(options, Place::Household, person.key).1) << 40,
+        _ => 0,
     };
+    // A register remembers when it learned something, not when it was exported; on paper till 2002.
+    let learned = date.max(NaiveDate::from_ymd_opt(2002, 1, 1).unwrap_or(date));
     let row = json!({
         "ywlsh": format!("HJ{}{:09}", options.as_of.format("%Y"), person.key + 1),
         "hh": format!("{:09}", 100_000_000 + family.index),
@@ -147,7 +141,7 @@ fn household(options: &Options, family: &Family, person: &Person) -> Option<(u64
         "bdlx": change,
         "qyrq": date.to_string(),
         "sprbh": approval,
-        "gxsj": format!("{}T09:30:00+08:00", day(options, snapshot)),
+        "gxsj": format!("{learned}T09:30:00+08:00"),
     });
     Some((person.key, row))
 }

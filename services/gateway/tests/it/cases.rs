@@ -99,6 +99,39 @@ fn a_case_that_closes_in_the_transaction_that_opened_it_stays_closed() {
 }
 
 #[test]
+fn a_move_of_long_ago_that_arrives_late_closes_nothing() {
+    let world = World::new(1);
+    let people = world.people(0, 2);
+    let mut police = Stream::new(&world, APPOINTMENT);
+    let mut register = Stream::new(&world, HOUSEHOLD);
+    let gateway = world.start();
+    for (at, person) in people.iter().enumerate() {
+        police.publish(&world, &[appointment(person, &format!("B-{at}"), &[])]);
+    }
+    gateway.processed(2);
+    let day_ms = 24 * 3600 * 1000;
+    // The first moved here long before booking; the second moved while nobody read of the booking.
+    for (person, days) in people.iter().zip([8, 6]) {
+        let moved = Fact {
+            at_ms: Some(now_ms() - days * day_ms),
+            ..household(person, &format!("H-{days}"), "MOVED_IN")
+        };
+        register.publish(&world, &[moved]);
+    }
+    gateway.processed(4);
+    gateway.end();
+    let closed: Vec<_> = world
+        .grants()
+        .into_iter()
+        .filter(|grant| grant.status == GrantStatus::Closed)
+        .map(|grant| grant.subject)
+        .collect();
+    assert_eq!(closed, [world.tag(&people[1])]);
+    assert_eq!(world.of_kind(AuditKind::CaseClosed).len(), 1);
+    world.check_books();
+}
+
+#[test]
 fn an_expired_case_delivers_nothing() {
     let world = World::new(1);
     let me = world.people(0, 1).remove(0);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use mz_contract::IdNumber;
 use mz_journal::topics;
@@ -28,6 +29,8 @@ pub struct Fact {
     pub dataset: &'static str,
     pub values: Vec<Datum>,
     pub withdrawn: bool,
+    /// When the register says it happened; now if not said.
+    pub at_ms: Option<i64>,
 }
 
 impl Stream {
@@ -80,7 +83,7 @@ impl Stream {
                 lane,
                 sequence: *last,
                 ce_id,
-                ce_time_ms: 1_795_000_000_000 + self.counter as i64,
+                ce_time_ms: fact.at_ms.unwrap_or_else(now_ms),
                 schema: dataset.schema_digest,
                 counter: self.counter,
                 withdrawn: fact.withdrawn,
@@ -178,6 +181,7 @@ pub fn insurance(person: &str, kind: &str, months: i64) -> Fact {
             Datum::Date(TODAY),
         ],
         withdrawn: false,
+        at_ms: None,
     }
 }
 
@@ -199,6 +203,7 @@ pub fn approval(person: &str, number: &str, status: &str) -> Fact {
             symbol(status),
         ],
         withdrawn: false,
+        at_ms: None,
     }
 }
 
@@ -226,6 +231,7 @@ pub fn right(person: &str, certificate: &str) -> Fact {
             symbol("CURRENT"),
         ],
         withdrawn: false,
+        at_ms: None,
     }
 }
 
@@ -247,6 +253,7 @@ pub fn household(person: &str, number: &str, change: &str) -> Fact {
             text("A-1"),
         ],
         withdrawn: false,
+        at_ms: None,
     }
 }
 
@@ -275,5 +282,12 @@ pub fn appointment(person: &str, booking: &str, dependents: &[&str]) -> Fact {
             symbol("BOOKED"),
         ],
         withdrawn: false,
+        at_ms: None,
     }
+}
+
+/// What a clock says, in milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    since.as_millis() as i64
 }
