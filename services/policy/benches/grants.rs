@@ -1,5 +1,6 @@
 //! What one decision costs with many grants in the index: people in random order, so that neither the
-//! table nor their entries are in a cache. `cargo bench -p mz-policy`; about 1.4 GB of memory.
+//! table nor their entries are in a cache; with few, for what a decision costs apart from waiting for
+//! memory. `cargo bench -p mz-policy`; about 1.4 GB of memory.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,7 +10,7 @@
 use std::hint::black_box;
 use std::path::Path;
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use mz_contract::{Contract, Mode, ScopeKind};
 use mz_journal::{GrantId, GrantKind, GrantRef, GrantStatus, SubjectTag};
 use mz_policy::{Asks, Decision, GrantsIndex, Now, decide};
@@ -20,7 +21,7 @@ const AGREEMENT: &str = "police/talent-settlement";
 const DATASET: &str = "hrss.insurance.status.v1";
 /// Within the agreement's term.
 const NOW_MS: i64 = 1_795_000_000_000;
-const COUNTS: [u64; 2] = [1_000_000, 20_000_000];
+const COUNTS: [u64; 3] = [1_000, 1_000_000, 20_000_000];
 
 /// SplitMix64: spreads numbers as the HMAC behind a tag does.
 fn mix(number: u64) -> u64 {
@@ -84,6 +85,17 @@ fn decisions(criterion: &mut Criterion) {
         let mut grants = index(count);
         let asks = Asks::of(&contract, &mut grants);
         let ask = asks.section(section);
+        let sections: Vec<_> = contract
+            .sections()
+            .filter(|one| one.dataset_ix == section.dataset_ix)
+            .map(|one| {
+                (
+                    &contract.agreements[one.agreement_ix],
+                    one,
+                    asks.section(one),
+                )
+            })
+            .collect();
         let bytes = grants.bytes() as f64 / grants.len() as f64;
         eprintln!("{count} grants: {bytes:.1} bytes each");
         let mut next = 0u64;
@@ -105,6 +117,22 @@ fn decisions(criterion: &mut Criterion) {
                 BatchSize::LargeInput,
             );
         });
+        // As the gateway does: one event, every section that reads its dataset. The first decision fetches
+        // the person's grants.
+        group.throughput(Throughput::Elements(sections.len() as u64));
+        group.bench_function("with a case, every section", |bencher| {
+            bencher.iter_batched(
+                &mut person,
+                |subject| {
+                    for (agreement, section, ask) in &sections {
+                        let made = decide(agreement, section, &event, subject, *ask, &grants, now);
+                        black_box(&made);
+                    }
+                },
+                BatchSize::LargeInput,
+            );
+        });
+        group.throughput(Throughput::Elements(1));
         group.bench_function("without", |bencher| {
             bencher.iter_batched(
                 || {

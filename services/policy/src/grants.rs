@@ -401,25 +401,21 @@ impl GrantsIndex {
     /// What the person's grants say to `ask` at `now_ms`. Of several in force, the one that expires
     /// last is named.
     pub fn standing(&self, subject: SubjectTag, ask: Ask, now_ms: i64) -> Standing {
-        let mut standing = Standing::Nothing;
-        let mut best = (false, Bar::Closed, i64::MIN, GrantId::default());
-        for held in self.of(subject).filter(|held| held.answers(ask)) {
+        let mut asked = self.of(subject).filter(|held| held.answers(ask));
+        let Some(first) = asked.next() else {
+            return Standing::Nothing;
+        };
+        let mut best = (first, first.bar(now_ms));
+        for held in asked {
             let bar = held.bar(now_ms);
-            let key = (
-                bar.is_none(),
-                bar.unwrap_or(Bar::Closed),
-                held.expires_ms,
-                held.id,
-            );
-            if standing == Standing::Nothing || key > best {
-                best = key;
-                standing = match bar {
-                    None => Standing::InForce(held.id),
-                    Some(bar) => Standing::Barred(held.id, bar),
-                };
+            if rank(&held, bar) > rank(&best.0, best.1) {
+                best = (held, bar);
             }
         }
-        standing
+        match best {
+            (held, None) => Standing::InForce(held.id),
+            (held, Some(bar)) => Standing::Barred(held.id, bar),
+        }
     }
 
     /// The person's grants under all agreements, in no order.
@@ -470,6 +466,17 @@ impl GrantsIndex {
         }
         gone
     }
+}
+
+/// Of several grants the greatest is named.
+fn rank(held: &Held, bar: Option<Bar>) -> (bool, Bar, i64, GrantId) {
+    let in_force = bar.is_none();
+    (
+        in_force,
+        bar.unwrap_or(Bar::Closed),
+        held.expires_ms,
+        held.id,
+    )
 }
 
 /// Reason of a copy whose owner wants the person's facts sent once more: an agreement that was
