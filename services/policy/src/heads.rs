@@ -27,7 +27,7 @@ impl Line {
         const ONES: u128 = u128::from_ne_bytes([1; 16]);
         let mut bytes = [0; 16];
         bytes[..SLOTS].copy_from_slice(&self.marks);
-        let differ = u128::from_le_bytes(bytes) ^ ONES * u128::from(wanted);
+        let differ = u128::from_le_bytes(bytes) ^ (ONES * u128::from(wanted));
         differ.wrapping_sub(ONES) & !differ & (ONES << 7) & ((1 << (8 * SLOTS)) - 1)
     }
 }
