@@ -68,7 +68,12 @@ pub fn provision(
     ] {
         ensure_secret(path, &mut report)?;
     }
-    let uses = [KeyUse::Seal, KeyUse::Consent, KeyUse::Evidence];
+    let uses = [
+        KeyUse::Seal,
+        KeyUse::Consent,
+        KeyUse::Evidence,
+        KeyUse::Checkpoint,
+    ];
     ensure_listed(&keys, contract_root, BUS, &uses, &mut report)?;
 
     for department in departments.iter().map(AsRef::as_ref) {
@@ -79,7 +84,12 @@ pub fn provision(
             report.note(keys.tls_key(&principal), made);
         }
         ensure_secret(keys.record_key(department), &mut report)?;
-        let uses = [KeyUse::Seal, KeyUse::Approval, KeyUse::Receipt];
+        let uses = [
+            KeyUse::Seal,
+            KeyUse::Approval,
+            KeyUse::Receipt,
+            KeyUse::Witness,
+        ];
         ensure_listed(&keys, contract_root, department, &uses, &mut report)?;
     }
     Ok(report)

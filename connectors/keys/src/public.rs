@@ -27,6 +27,10 @@ pub enum KeyUse {
     Consent,
     /// Signs the evidence of a citizen's act in an app, for the bus's portal.
     Evidence,
+    /// Signs the ledger's checkpoints, for the bus.
+    Checkpoint,
+    /// Cosigns checkpoints, for a department's witness.
+    Witness,
 }
 
 impl KeyUse {
@@ -38,6 +42,8 @@ impl KeyUse {
             Self::Receipt => "receipt",
             Self::Consent => "consent",
             Self::Evidence => "evidence",
+            Self::Checkpoint => "checkpoint",
+            Self::Witness => "witness",
         }
     }
 }

@@ -17,6 +17,10 @@ pub enum KeyUse {
     Consent,
     /// Evidence of a citizen's act in an app, by the bus's portal.
     Evidence,
+    /// Checkpoints of the ledger, by the bus.
+    Checkpoint,
+    /// Cosignatures of checkpoints, by a department's witness.
+    Witness,
 }
 
 /// A published key.

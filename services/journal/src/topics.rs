@@ -14,6 +14,8 @@ pub const FETCH: &str = "bus.fetch";
 pub const FACTS: &str = "bus.facts";
 /// The audit log before it is logged: numbered and chained per writer and lane.
 pub const AUDIT: &str = "bus.audit";
+/// How far each shard of the ledger has committed its log.
+pub const LEDGER: &str = "bus.ledger";
 /// Orders to gateway slots: withdrawals, from consent.
 pub const ORDERS: &str = "bus.orders";
 /// Signed receipts of withdrawals, from adapters.
@@ -98,6 +100,16 @@ pub fn parse_state_key(key: &[u8]) -> Option<(SlotKind, u16)> {
     let parsed = lane.parse().ok()?;
     // One spelling only: `gw|07` and `gw|+7` would be other keys of the same lane.
     (state_key(kind, parsed) == key).then_some((kind, parsed))
+}
+
+/// `mz-ledger-<shard>`: ends and fences whoever wrote the shard's log before.
+pub fn ledger_transactional_id(shard: u16) -> String {
+    format!("mz-ledger-{shard}")
+}
+
+/// Key in [`LEDGER`]: `ledger|<shard>`.
+pub fn ledger_key(shard: u16) -> Vec<u8> {
+    format!("ledger|{shard}").into_bytes()
 }
 
 /// Key in [`STATE`] of the note that a slot's owner was shut out: `fence-gw|<lane>`. The note is a

@@ -11,12 +11,12 @@ use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use mz_journal::{
-    Audit, AuditCause, AuditCounts, AuditKind, AuditWriter, ContractFile, ContractVersion,
+    Audit, AuditCause, AuditCounts, AuditKind, AuditWriter, Chain, ContractFile, ContractVersion,
     DeliveryHeader, DeliveryPosition, FactBody, FactReply, Fence, Fetch, Grant, GrantId, GrantKind,
-    GrantStatus, InForce, Malformed, Mark, OpenBackfill, Order, OrderAction, OrderCondition,
-    OrderId, Position, Quarantine, Receipt, ReceiptAction, Record, RecordTag, SourceStatus, State,
-    StoredFact, StreamSequence, SubjectTag, Superseded, Withdrawal, bitmap_fields, field_bitmap,
-    put_frame, unframe,
+    GrantStatus, InForce, LedgerPosition, LedgerState, Malformed, Mark, OpenBackfill, Order,
+    OrderAction, OrderCondition, OrderId, Position, Quarantine, Receipt, ReceiptAction, Record,
+    RecordTag, SourceStatus, State, StoredFact, StreamSequence, SubjectTag, Superseded, Withdrawal,
+    bitmap_fields, field_bitmap, put_frame, unframe,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -213,6 +213,20 @@ proptest! {
         agrees(&InForce { version: counter, digest: halves.0, at_ms });
         agrees(&ContractVersion { version: counter, digest: halves.0, paths, at_ms });
         agrees(&ContractFile { digest: halves.0, path: topic, bytes });
+    }
+
+    #[test]
+    fn ledger_state_agrees(
+        numbers in any::<(u16, u64, [u8; 32], i64)>(), origin in text(),
+        positions in vec(any::<(u16, i64)>(), 0..5),
+        chains in vec((0..mz_journal::AUDIT_WRITERS.len(), any::<(u16, u64, [u8; 32])>()), 0..5),
+    ) {
+        let positions = positions.into_iter().map(|(lane, next_offset)| LedgerPosition { lane, next_offset });
+        let chains = chains.into_iter().map(|(writer, (lane, number, digest))| {
+            Chain::resume(mz_journal::AUDIT_WRITERS[writer], lane, number, digest)
+        });
+        let (shard, size, root, at_ms) = numbers;
+        agrees(&LedgerState { shard, origin, size, root, positions: positions.collect(), chains: chains.collect(), at_ms });
     }
 
     #[test]

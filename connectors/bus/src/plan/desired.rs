@@ -57,7 +57,10 @@ const GATEWAY: &str = "bus.gateway";
 const VAULT: &str = "bus.vault";
 const CONSOLE: &str = "bus.console";
 const CONSENT: &str = "bus.consent";
+const LEDGER: &str = "bus.ledger";
 const AUDITOR: &str = "bus.auditor";
+/// Shards into which an installation can cut its ledger: at most one a lane.
+pub const MAX_LEDGER_SHARDS: u16 = 16;
 /// Under this id the console records that it read the log.
 pub const CONSOLE_TRANSACTIONAL_ID: &str = "mz-console-0";
 
@@ -116,6 +119,9 @@ fn desired_topics(contract: &Contract, options: &PlanOptions) -> BTreeMap<String
         ("retention.bytes", "-1".to_owned()),
     ];
     add(topics::AUDIT.to_owned(), lanes, forever);
+    // One partition a shard: no shard waits for another's open transaction.
+    let shards = u32::from(contract.lanes.min(MAX_LEDGER_SHARDS));
+    add(topics::LEDGER.to_owned(), shards, newest_only(HOUR_MS));
     let orders = kept_for(ORDER_DAYS * DAY_MS, DAY_MS);
     add(topics::ORDERS.to_owned(), lanes, orders);
     let receipts = kept_for(RECEIPT_DAYS * DAY_MS, DAY_MS);
@@ -228,6 +234,7 @@ fn desired_acls(contract: &Contract, options: &PlanOptions) -> BTreeSet<Acl> {
     vault(&mut rules, contract, options);
     console(&mut rules, contract);
     consent(&mut rules, contract, options);
+    ledger(&mut rules, contract);
     rules.topic(AUDITOR, topics::AUDIT, READ);
     rules.group(AUDITOR, reader_group(AUDITOR));
     rules.0
@@ -331,6 +338,16 @@ fn console(rules: &mut Rules, contract: &Contract) {
     }
     rules.group(CONSOLE, reader_group(CONSOLE));
     rules.producer(CONSOLE, CONSOLE_TRANSACTIONAL_ID);
+}
+
+/// Reads what everybody did, writes nothing but how far its own log is.
+fn ledger(rules: &mut Rules, contract: &Contract) {
+    rules.topic(LEDGER, topics::AUDIT, READ);
+    rules.topic(LEDGER, topics::LEDGER, BOTH);
+    rules.group(LEDGER, reader_group(LEDGER));
+    for shard in 0..contract.lanes.min(MAX_LEDGER_SHARDS) {
+        rules.producer(LEDGER, &topics::ledger_transactional_id(shard));
+    }
 }
 
 fn consent(rules: &mut Rules, contract: &Contract, options: &PlanOptions) {

@@ -83,12 +83,15 @@ fn provisioning_is_idempotent_and_private() {
             "bus-seal-1",
             "bus-consent-1",
             "bus-evidence-1",
+            "bus-checkpoint-1",
             "hrss-seal-1",
             "hrss-approval-1",
             "hrss-receipt-1",
+            "hrss-witness-1",
             "police-seal-1",
             "police-approval-1",
-            "police-receipt-1"
+            "police-receipt-1",
+            "police-witness-1"
         ]
     );
     for path in files(home.keys().root()) {

@@ -1,0 +1,21 @@
+//! `bus.audit` → Merkle log on disk → search index. The log proves itself: every record of the bus in one
+//! order, numbered and chained by those who wrote it, under a tree head that is signed once it is durable
+//! and committed.
+
+pub mod check;
+mod commit;
+mod error;
+mod find;
+mod intake;
+pub mod limits;
+pub mod log;
+mod options;
+pub mod prove;
+mod service;
+mod sign;
+
+pub use error::LedgerError;
+pub use find::{AuditId, BadAuditId, find, find_all};
+pub use options::{Options, Period, system_clock};
+pub use service::{Progress, run};
+pub use sign::verifier_key;

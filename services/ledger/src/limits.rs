@@ -1,0 +1,22 @@
+//! Every limit of the ledger, with its unit.
+
+use std::time::Duration;
+
+/// Records that are logged before a commit at the latest.
+pub const MAX_COMMIT_RECORDS: u64 = 65_536;
+/// Records taken from the bus at once.
+pub const MAX_POLL_RECORDS: usize = 8_192;
+/// How long to wait for records when there are none.
+pub const POLL: Duration = Duration::from_millis(100);
+/// A checkpoint is signed at most this often.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// Records that wait longer than this for the log raise an alarm: a warning in the log lines and
+/// `mz_ledger_lag_seconds`.
+pub const LAG_ALARM: Duration = Duration::from_secs(60);
+/// Records of `bus.ledger` looked back for the shard's last commit.
+pub const STATE_LOOK_BACK: i64 = 256;
+/// Longest audit record that is logged, bytes; an entry has one byte more, and C2SP allows 65,535.
+pub const MAX_RECORD_BYTES: usize = 65_534;
+/// Pause before the ledger tries again after something that may pass; doubles up to [`RETRY_MAX`].
+pub const RETRY_MIN: Duration = Duration::from_millis(100);
+pub const RETRY_MAX: Duration = Duration::from_secs(5);
