@@ -11,7 +11,8 @@ pub const MAX_HASHES: usize = 63;
 /// The extra data has at most this many bytes.
 pub const MAX_EXTRA_BYTES: usize = 64 * 1024;
 
-const HEADER: &str = "c2sp.org/tlog-proof@v1";
+/// The first line of every proof.
+pub const HEADER: &str = "c2sp.org/tlog-proof@v1";
 /// Header, extra data in base64, index, hashes, checkpoint; rounded up.
 const MAX_PROOF_BYTES: usize = 2 * MAX_EXTRA_BYTES + MAX_NOTE_BYTES + 4096;
 

@@ -5,7 +5,9 @@
 pub mod check;
 mod commit;
 mod error;
+pub mod feed;
 mod find;
+pub mod index;
 mod intake;
 pub mod limits;
 pub mod log;

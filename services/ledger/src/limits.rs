@@ -20,3 +20,7 @@ pub const MAX_RECORD_BYTES: usize = 65_534;
 /// Pause before the ledger tries again after something that may pass; doubles up to [`RETRY_MAX`].
 pub const RETRY_MIN: Duration = Duration::from_millis(100);
 pub const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Entries that the index takes in one transaction.
+pub const INDEX_BATCH: u64 = 16_384;
+/// Between two looks for what was signed since.
+pub const INDEX_POLL: Duration = Duration::from_millis(200);

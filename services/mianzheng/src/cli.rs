@@ -63,14 +63,19 @@ pub enum Command {
     Vault(ServeArgs),
     /// Run the read-only schema endpoint
     Console(ConsoleArgs),
+    /// The audit log that proves itself: write it, verify it
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// Feed deliveries into a department's own database
     Adapter(AdapterArgs),
     /// Print a department's own deliveries, each seal checked
     Read(ReadArgs),
     /// Ask for the evidence bundle of a service item
     Bundle(BundleArgs),
-    /// Check an evidence bundle offline
+    /// Check an evidence bundle or a proof of an audit record offline
     Verify(VerifyArgs),
+    /// Prove that an audit record is in the ledger (C2SP tlog-proof)
+    Prove(ProveArgs),
     /// List who read what about one person
     WhoRead(WhoReadArgs),
     /// Consents: run their service, give, change, list, check a receipt
@@ -332,11 +337,65 @@ pub struct BundleArgs {
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Evidence bundle (JSON)
+    /// Evidence bundle (JSON), or a proof that `prove` made
     pub file: PathBuf,
     /// Contract with the public keys; the installation's when absent
     #[arg(long)]
     pub contract: Option<PathBuf>,
+    /// Print what a proof proves as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ProveArgs {
+    /// As in a delivery, a bundle or an answer of who-read: gateway-3-120
+    #[arg(long)]
+    pub audit_id: String,
+    /// Where to write the proof (mode 0600); standard output when absent
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Folder of the logs; the installation's when absent
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Run the ledger: log, commit, sign
+    Serve(LedgerServeArgs),
+    /// Each log: its name, size and tree head
+    Status(LedgerViewArgs),
+    /// Verify each log from its files; names whatever was altered, removed, inserted or reordered
+    Audit(LedgerAuditArgs),
+    /// Make the search index again, from the logs alone
+    Reindex(LedgerViewArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct LedgerServeArgs {
+    /// Run these shards (0,1,…) only; all of them when absent
+    #[arg(long, value_delimiter = ',')]
+    pub shards: Vec<u16>,
+}
+
+#[derive(Debug, Args)]
+pub struct LedgerAuditArgs {
+    #[command(flatten)]
+    pub view: LedgerViewArgs,
+    /// Also hold every row and every sum of the search index against the logs
+    #[arg(long)]
+    pub index: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LedgerViewArgs {
+    /// Folder of the logs, or a copy of it; the installation's when absent
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+    /// Print one JSON array
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

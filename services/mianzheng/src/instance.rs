@@ -46,6 +46,54 @@ pub struct Settings {
     pub min_insync: Option<u16>,
     /// Where the HTTP services listen.
     pub http: Http,
+    /// The audit ledger.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ledger: Ledger,
+}
+
+/// How the audit ledger is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ledger {
+    /// Folder of the logs, relative to the instance directory.
+    #[serde(default = "ledger_folder")]
+    pub folder: PathBuf,
+    /// Logs that are written side by side. Chosen once: another number deals the lanes anew.
+    #[serde(default = "one")]
+    pub shards: u16,
+    /// When a log is closed and the next one opened.
+    #[serde(default)]
+    pub period: LedgerPeriod,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LedgerPeriod {
+    #[default]
+    Year,
+    Month,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            folder: ledger_folder(),
+            shards: 1,
+            period: LedgerPeriod::Year,
+        }
+    }
+}
+
+fn ledger_folder() -> PathBuf {
+    "ledger".into()
+}
+
+const fn one() -> u16 {
+    1
+}
+
+fn is_default(ledger: &Ledger) -> bool {
+    *ledger == Ledger::default()
 }
 
 /// Listen addresses of the HTTP services.
@@ -104,6 +152,7 @@ impl Instance {
                     console,
                     consent: Some(consent),
                 },
+                ledger: Ledger::default(),
             },
         };
         instance.save()?;
@@ -195,6 +244,11 @@ impl Instance {
 
     pub fn contract_root(&self) -> PathBuf {
         self.dir.join(&self.settings.contract)
+    }
+
+    /// Where the audit ledger's logs lie.
+    pub fn ledger_folder(&self) -> PathBuf {
+        self.dir.join(&self.settings.ledger.folder)
     }
 
     pub fn keys_dir(&self) -> PathBuf {

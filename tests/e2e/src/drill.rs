@@ -1,4 +1,4 @@
-//! The drill: a load with connectors, gateways, vault and adapter killed at random moments, a gateway
+//! The drill: a load with connectors, gateways, vault, ledger and adapter killed at random moments, a gateway
 //! frozen until another took over and then woken, and afterwards every equation checked.
 
 use crate::adapter::AdapterTables;
@@ -64,7 +64,7 @@ impl Dice {
 }
 
 /// Processes of the drill by kind, in the order of the dice.
-const KINDS: [&str; 4] = ["connector", "gateway", "vault", "adapter"];
+const KINDS: [&str; 5] = ["connector", "gateway", "vault", "adapter", "ledger"];
 
 struct Drill {
     it: Installation,
@@ -74,6 +74,7 @@ struct Drill {
     dice: Dice,
     gateways: Vec<Service>,
     vault: Service,
+    ledger: Service,
     adapter: Service,
     /// Connectors that have not come to the end of their register.
     connectors: Vec<(&'static str, Service)>,
@@ -126,6 +127,7 @@ impl Drill {
         let tables = AdapterTables::new("police", "talent-settlement");
         let adapter = crate::world::start_adapter(&it, &tables);
         let vault = it.start("vault.0", &["vault"]);
+        let ledger = it.start("ledger.0", &["ledger", "serve"]);
         let gateways = (0..2)
             .map(|n| it.start(&format!("gateway-{n}.0"), &["gateway"]))
             .collect();
@@ -137,6 +139,7 @@ impl Drill {
             dice: Dice(seed),
             gateways,
             vault,
+            ledger,
             adapter,
             connectors: Vec::new(),
             incarnations: 0,
@@ -223,6 +226,10 @@ impl Drill {
             "vault" => {
                 self.vault.kill();
                 self.vault = self.again("vault", &["vault"]);
+            }
+            "ledger" => {
+                self.ledger.kill();
+                self.ledger = self.again("ledger", &["ledger", "serve"]);
             }
             _ => {
                 self.adapter.kill();
@@ -326,7 +333,7 @@ impl Drill {
                 ),
             }
         }
-        for service in [&mut self.vault, &mut self.adapter] {
+        for service in [&mut self.vault, &mut self.ledger, &mut self.adapter] {
             match service.ended() {
                 None => {}
                 Some(exit) => panic!(
@@ -358,17 +365,17 @@ impl Drill {
     }
 
     fn stop(&mut self) {
-        for service in self
-            .gateways
-            .iter_mut()
-            .chain([&mut self.vault, &mut self.adapter])
+        for service in
+            self.gateways
+                .iter_mut()
+                .chain([&mut self.vault, &mut self.ledger, &mut self.adapter])
         {
             service.terminate();
         }
-        for service in self
-            .gateways
-            .iter_mut()
-            .chain([&mut self.vault, &mut self.adapter])
+        for service in
+            self.gateways
+                .iter_mut()
+                .chain([&mut self.vault, &mut self.ledger, &mut self.adapter])
         {
             let exit = service.wait(STOP_LIMIT);
             assert!(

@@ -5,7 +5,7 @@ use crate::audit::{self, Log};
 use crate::city::City;
 use crate::events::Events;
 use crate::install::Installation;
-use crate::{Check, database, holdings, registers, vault};
+use crate::{Check, database, holdings, ledger, registers, vault};
 use mz_bus::BusError;
 use mz_contract::Contract;
 use mz_journal::{AuditCause, AuditKind};
@@ -50,6 +50,9 @@ pub fn check_all(
         vault::delivered_about_cases(url, contract, &log, &grants),
         adapter.check(url, &bus, contract, &log)?,
     ];
+    if ledger::runs(it) {
+        checks.push(ledger::whole(it, &log));
+    }
     // Whoever runs no consent service has nobody who knows what is held.
     if database::has_table(url, "consent", "owner")
         && database::number(url, "SELECT count(*) FROM consent.owner") > 0

@@ -8,6 +8,7 @@
 //! - [`bus`]: whole topics, committed or not, in memory.
 //! - [`audit`]: the equations that the log must satisfy; [`vault`], [`adapter`], [`holdings`]: the tables
 //!   against the topics; [`registers`]: the topics against the registers.
+//! - [`ledger`]: the ledger against the log.
 //! - [`people`]: consents, cases, questions, as people and officers type them.
 //! - [`drill`]: a load with processes killed at random, and then all of the above.
 //! - [`grants_drill`]: the same for consents: [`consents`] are the counters that change them,
@@ -28,6 +29,7 @@ pub mod grants_check;
 pub mod grants_drill;
 pub mod holdings;
 mod install;
+pub mod ledger;
 pub mod people;
 pub mod registers;
 mod service;

@@ -1,4 +1,5 @@
-//! The services of one installation, running: gateways, a vault, a consent service, a console, adapters.
+//! The services of one installation, running: gateways, a vault, a consent service, a console, a ledger,
+//! adapters.
 
 use crate::adapter::AdapterTables;
 use crate::city::{self, City};
@@ -31,6 +32,7 @@ pub struct World {
     pub vault: Service,
     pub consent: Service,
     pub console: Service,
+    pub ledger: Service,
     /// Of `tables`.
     pub adapter: Service,
     /// Receiving ends of other agreements.
@@ -69,6 +71,7 @@ impl World {
         let vault = it.start("vault", &["vault"]);
         let consent = start_consent(&it);
         let console = it.start("console", &["console"]);
+        let ledger = start_ledger(&it);
         let adapter = start_adapter(&it, &tables);
         let mut world = Self {
             it,
@@ -79,6 +82,7 @@ impl World {
             vault,
             consent,
             console,
+            ledger,
             adapter,
             feeds: Vec::new(),
         };
@@ -123,6 +127,7 @@ impl World {
             &mut self.vault,
             &mut self.consent,
             &mut self.console,
+            &mut self.ledger,
             &mut self.adapter,
         ];
         self.gateways.iter_mut().chain(others).chain(feeds)
@@ -230,6 +235,11 @@ pub fn start_gateway(it: &Installation, n: usize) -> Service {
 /// Starts the consent service.
 pub fn start_consent(it: &Installation) -> Service {
     it.start("consent", &["consent", "serve"])
+}
+
+/// Starts the ledger.
+pub fn start_ledger(it: &Installation) -> Service {
+    it.start("ledger", &["ledger", "serve"])
 }
 
 /// Starts the adapter of these tables.

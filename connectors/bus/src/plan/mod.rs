@@ -8,7 +8,9 @@
 mod desired;
 mod run;
 
-pub use desired::{CONSOLE_TRANSACTIONAL_ID, Desired, PlanOptions, consumer_group, desired};
+pub use desired::{
+    CONSOLE_TRANSACTIONAL_ID, Desired, MAX_LEDGER_SHARDS, PlanOptions, consumer_group, desired,
+};
 pub use run::{ApplyError, Mode, Outcome, run};
 
 use crate::admin::{Acl, Admin, Pattern, Resource, SettingChange, Topic};

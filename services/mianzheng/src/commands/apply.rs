@@ -7,6 +7,7 @@ use anyhow::Context;
 use mz_bus::plan::{self, PlanOptions};
 use mz_consent::store as consent;
 use mz_contract::{Contract, Mode};
+use mz_ledger::index::{self, Index};
 
 use crate::cli::ApplyArgs;
 use crate::exit;
@@ -57,7 +58,17 @@ pub fn run(dir: &Path, args: &ApplyArgs) -> Outcome {
         .block_on(consents.is_current())
         .map_err(|error| Failure::chain(exit::FAILED, &error))?;
 
-    let stale = [(mz_vault::store::SCHEMA, vault), (consent::SCHEMA, consent)];
+    let index =
+        Index::open(&url, index::SCHEMA).map_err(|error| Failure::chain(exit::FAILED, &error))?;
+    let ledger = runtime
+        .block_on(index.is_current())
+        .map_err(|error| Failure::chain(exit::FAILED, &error))?;
+
+    let stale = [
+        (mz_vault::store::SCHEMA, vault),
+        (consent::SCHEMA, consent),
+        (index::SCHEMA, ledger),
+    ];
     let stale = stale.into_iter().filter(|(_, current)| !current);
     let stale: Vec<&str> = stale.map(|(schema, _)| schema).collect();
     show(&planned, &stale, &contract);
@@ -92,6 +103,9 @@ pub fn run(dir: &Path, args: &ApplyArgs) -> Outcome {
         .map_err(|error| Failure::chain(exit::FAILED, &error))?;
     runtime
         .block_on(consents.migrate())
+        .map_err(|error| Failure::chain(exit::FAILED, &error))?;
+    runtime
+        .block_on(index.migrate())
         .map_err(|error| Failure::chain(exit::FAILED, &error))?;
     say_line!("{}", say("已完成", "done"));
     Ok(())

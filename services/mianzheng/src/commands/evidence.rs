@@ -111,6 +111,11 @@ pub fn verify(dir: &Path, args: &VerifyArgs) -> Outcome {
     }
     let bytes = std::fs::read(&args.file)
         .with_context(|| format!("{}: cannot read", args.file.display()))?;
+    if let Ok(text) = std::str::from_utf8(&bytes)
+        && text.starts_with(mz_tlog::proof::HEADER)
+    {
+        return super::ledger::verify_proof(text, &contract, args.json);
+    }
     let report = bundle::verify::verify(&bytes, &contract);
     print(format_args!(
         "{}",

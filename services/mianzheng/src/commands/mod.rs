@@ -9,6 +9,7 @@ mod dry_run;
 mod evidence;
 mod grants;
 mod install;
+mod ledger;
 mod read;
 mod serve;
 
@@ -32,10 +33,12 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Gateway(args) => serve::gateway(dir, args),
         Command::Vault(args) => serve::vault(dir, args),
         Command::Console(args) => serve::console(dir, args),
+        Command::Ledger(command) => ledger::run(dir, command),
         Command::Adapter(args) => adapter::run(dir, args),
         Command::Read(args) => read::run(dir, args),
         Command::Bundle(args) => evidence::bundle(dir, args),
         Command::Verify(args) => evidence::verify(dir, args),
+        Command::Prove(args) => ledger::prove(dir, args),
         Command::WhoRead(args) => evidence::who_read(dir, args),
         Command::Consent(command) => grants::consent(dir, command),
         Command::Case(command) => grants::case(dir, command),

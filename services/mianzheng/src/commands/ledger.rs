@@ -1,0 +1,526 @@
+//! `ledger serve | status | audit`, `prove`: the audit log that proves itself.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context;
+use mz_contract::{BUS, Contract, KeyUse, Mode, Reasons};
+use mz_journal::{Audit, bitmap_fields};
+use mz_keys::KeysDir;
+use mz_ledger::check::{Report, check};
+use mz_ledger::feed::{self, FeedError, IndexReport};
+use mz_ledger::index::{self, Index};
+use mz_ledger::log::{CHECKPOINT, Folder};
+use mz_ledger::prove::{self, Proven};
+use mz_ledger::{AuditId, LedgerError, Options, Period, Progress};
+use mz_seal::timestamp_text;
+use mz_tlog::checkpoint::Checkpoint;
+use mz_tlog::note::Note;
+use serde_json::{Value, json};
+
+use super::evidence::write_personal;
+use crate::cli::{LedgerAuditArgs, LedgerCommand, LedgerServeArgs, LedgerViewArgs, ProveArgs};
+use crate::exit;
+use crate::instance::{Instance, LedgerPeriod};
+use crate::outcome::{Failure, Outcome, coded, lang, say};
+use crate::say_line;
+use crate::shutdown;
+
+pub fn run(dir: &Path, command: &LedgerCommand) -> Outcome {
+    match command {
+        LedgerCommand::Serve(args) => serve(dir, args),
+        LedgerCommand::Status(args) => status(dir, args),
+        LedgerCommand::Audit(args) => audit(dir, args),
+        LedgerCommand::Reindex(args) => reindex(dir, args),
+    }
+}
+
+fn failure(error: LedgerError) -> Failure {
+    let code = if error.is_fenced() {
+        exit::FENCED
+    } else if matches!(error, LedgerError::Log { .. }) {
+        exit::NOT_VERIFIED
+    } else {
+        exit::FAILED
+    };
+    coded(code, error.code(), &error)
+}
+
+/// Every shard in this process, or the ones that were named.
+fn serve(dir: &Path, args: &LedgerServeArgs) -> Outcome {
+    let instance = Instance::open(dir)?;
+    let contract = instance.contract(Mode::Signed)?;
+    let keys = KeysDir::new(instance.keys_dir());
+    let settings = &instance.settings.ledger;
+    let most = contract.lanes.min(mz_bus::plan::MAX_LEDGER_SHARDS);
+    if settings.shards == 0 || settings.shards > most {
+        let text = format!("instance.yaml: ledger.shards: 1..={most}");
+        return Err(Failure::new(exit::FAULTS, text));
+    }
+    let shards = match args.shards.is_empty() {
+        true => (0..settings.shards).collect(),
+        false => args.shards.clone(),
+    };
+    let mut all = Vec::new();
+    for shard in shards {
+        if shard >= settings.shards {
+            let text = format!("--shards {shard}: 0..{}", settings.shards);
+            return Err(Failure::new(exit::USAGE, text));
+        }
+        let bus = instance.bus("bus.ledger")?;
+        let mut options = Options::new(bus, &contract, &keys, instance.ledger_folder())
+            .map_err(|error| Failure::chain(exit::FAILED, &error))?;
+        options.shard = shard;
+        options.shards = settings.shards;
+        options.period = match settings.period {
+            LedgerPeriod::Year => Period::Year,
+            LedgerPeriod::Month => Period::Month,
+        };
+        all.push(options);
+    }
+    let stop = shutdown::flag().map_err(anyhow::Error::from)?;
+    eprintln!(
+        "{}",
+        say(
+            &format!(
+                "账本已启动:{} 个分片,{}",
+                all.len(),
+                instance.ledger_folder().display()
+            ),
+            &format!(
+                "ledger started: {} shard(s), {}",
+                all.len(),
+                instance.ledger_folder().display()
+            ),
+        )
+    );
+    let index = open_index(&instance)?;
+    let folder = instance.ledger_folder();
+    let runtime = runtime()?;
+    let ended = std::thread::scope(|scope| {
+        scope.spawn(|| runtime.block_on(feed::follow(&index, &folder, &stop)));
+        let threads: Vec<_> = all
+            .iter()
+            .map(|options| scope.spawn(|| shard(options, &stop)))
+            .collect();
+        let results = threads.into_iter().map(|thread| thread.join());
+        results.collect::<Vec<_>>()
+    });
+    for result in ended {
+        match result {
+            Ok(result) => result.map_err(failure)?,
+            Err(_) => return Err(Failure::silent(exit::FAILED)),
+        }
+    }
+    Ok(())
+}
+
+/// A shard that can't go on ends the others: somebody must look.
+fn shard(options: &Options, stop: &Arc<AtomicBool>) -> Result<(), LedgerError> {
+    let result = mz_ledger::run(options, &Arc::new(Progress::default()), stop);
+    stop.store(true, std::sync::atomic::Ordering::Release);
+    result
+}
+
+/// The logs of an installation, oldest first.
+fn logs(args: &LedgerViewArgs, instance: &Instance) -> Result<Vec<PathBuf>, Failure> {
+    let root = args
+        .folder
+        .clone()
+        .unwrap_or_else(|| instance.ledger_folder());
+    let all = feed::logs(&root).with_context(|| format!("{}: cannot read", root.display()))?;
+    if all.is_empty() {
+        let text = say("此目录下没有账本", "no log in this folder");
+        return Err(Failure::new(
+            exit::FAILED,
+            format!("{}: {text}", root.display()),
+        ));
+    }
+    Ok(all)
+}
+
+fn open_index(instance: &Instance) -> Result<Index, Failure> {
+    Index::open(&instance.database_url()?, index::SCHEMA)
+        .map_err(|error| Failure::chain(exit::FAILED, &error))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let built = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    built.context("threads could not be started")
+}
+
+fn feed_failure(error: FeedError) -> Failure {
+    coded(exit::FAILED, error.code(), &error)
+}
+
+fn reindex(dir: &Path, args: &LedgerViewArgs) -> Outcome {
+    let instance = Instance::open(dir)?;
+    let index = open_index(&instance)?;
+    let runtime = runtime()?;
+    for path in logs(args, &instance)? {
+        let indexed = runtime
+            .block_on(feed::reindex(&index, &path))
+            .map_err(feed_failure)?;
+        say_line!(
+            "{}: {}",
+            path.display(),
+            say(
+                &format!("{indexed} 条已索引"),
+                &format!("{indexed} entries indexed")
+            )
+        );
+    }
+    Ok(())
+}
+
+/// What the log's checkpoint says, if a key of the ledger signed it.
+fn signed(folder: &Folder, contract: &Contract) -> Result<Checkpoint, &'static str> {
+    let (note, said) = prove::newest(folder).map_err(|error| error.code())?;
+    let note = Note::parse(&note).map_err(|_| "LEDGER_CHECKPOINT_MALFORMED")?;
+    let known = contract.keys_of(BUS).iter().any(|key| {
+        key.usage == KeyUse::Checkpoint
+            && mz_ledger::verifier_key(&said.origin, &key.info.public)
+                .is_ok_and(|key| note.verify(&key).is_ok())
+    });
+    if known {
+        Ok(said)
+    } else {
+        Err("LEDGER_KEY_UNKNOWN")
+    }
+}
+
+fn status(dir: &Path, args: &LedgerViewArgs) -> Outcome {
+    let instance = Instance::open(dir)?;
+    let contract = instance.contract(Mode::Draft)?;
+    let mut all = Vec::new();
+    for path in logs(args, &instance)? {
+        let head = signed(&Folder::new(&path), &contract).map_err(|code| {
+            let text = Reasons::built_in().text(code, lang()).to_owned();
+            Failure::new(
+                exit::NOT_VERIFIED,
+                format!("{}: {code}: {text}", path.display()),
+            )
+        })?;
+        all.push(json!({
+            "origin": head.origin,
+            "size": head.size,
+            "root": mz_ledger::check::root_text(&head.root),
+            "folder": path,
+        }));
+    }
+    if args.json {
+        say_line!("{}", Value::from(all));
+        return Ok(());
+    }
+    for log in all {
+        let text = |name: &str| log[name].as_str().unwrap_or_default().to_owned();
+        say_line!("{}  {}  {}", text("origin"), log["size"], text("root"));
+    }
+    Ok(())
+}
+
+fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
+    let args = &audit.view;
+    let instance = Instance::open(dir)?;
+    let index = audit.index.then(|| open_index(&instance)).transpose()?;
+    let runtime = runtime()?;
+    let contract = instance.contract(Mode::Draft)?;
+    let reasons = Reasons::built_in();
+    let (mut all, mut faults) = (Vec::new(), 0);
+    let mut before: Option<Checkpoint> = None;
+    for path in logs(args, &instance)? {
+        let disk = Folder::new(&path);
+        let (head, report) = match signed(&disk, &contract) {
+            Ok(head) => (Some(head.clone()), check(&disk, head.size, &head.root)),
+            Err(code) => (None, unsigned(code, &path)),
+        };
+        let report = follows(report, before.as_ref(), head.as_ref());
+        faults += report.faults.len();
+        let rows = match &index {
+            Some(index) if head.is_some() => {
+                let found = runtime.block_on(feed::check_index(index, &path));
+                Some(found.map_err(feed_failure)?)
+            }
+            _ => None,
+        };
+        faults += rows
+            .as_ref()
+            .map_or(0, |rows| rows.faults.len() + rows.sums.len());
+        if args.json {
+            all.push(as_json(&path, head.as_ref(), &report, rows.as_ref()));
+        } else {
+            print_report(&path, head.as_ref(), &report, &reasons);
+            rows.iter().for_each(print_rows);
+        }
+        before = head;
+    }
+    if args.json {
+        say_line!("{}", Value::from(all));
+    }
+    if faults == 0 {
+        Ok(())
+    } else {
+        Err(Failure::silent(exit::NOT_VERIFIED))
+    }
+}
+
+fn unsigned(code: &'static str, path: &Path) -> Report {
+    let place = path.join(CHECKPOINT).display().to_string();
+    Report {
+        faults: vec![mz_ledger::check::Fault { code, place }],
+        ..Report::default()
+    }
+}
+
+/// A log names the one it follows: that must be the one before it, as it was closed.
+fn follows(mut report: Report, before: Option<&Checkpoint>, head: Option<&Checkpoint>) -> Report {
+    let (Some(opened), Some(head)) = (&report.opened, head) else {
+        return report;
+    };
+    let shard = |origin: &str| origin.rsplit_once('/').map(|(shard, _)| shard.to_owned());
+    let before = before.filter(|before| shard(&before.origin) == shard(&head.origin));
+    let good = match before {
+        Some(before) => {
+            (&*opened.origin, opened.size, opened.root)
+                == (&*before.origin, before.size, before.root)
+        }
+        // Kept elsewhere, or the shard's first.
+        None => true,
+    };
+    if !good {
+        report.faults.push(mz_ledger::check::Fault {
+            code: "LEDGER_PREFIX_DIFFERS",
+            place: format!("{} → {}", opened.origin, head.origin),
+        });
+    }
+    report
+}
+
+fn as_json(
+    path: &Path,
+    head: Option<&Checkpoint>,
+    report: &Report,
+    rows: Option<&IndexReport>,
+) -> Value {
+    let breaks = report.breaks.iter().map(|(index, broken)| {
+        json!({
+            "entry": index, "code": broken.code, "writer": broken.writer, "lane": broken.lane,
+            "last": broken.last, "found": broken.found, "offset": broken.offset,
+        })
+    });
+    let faults = report.faults.iter();
+    json!({
+        "folder": path,
+        "origin": head.map(|head| &head.origin),
+        "size": report.size,
+        "root": mz_ledger::check::root_text(&report.root),
+        "records": report.records,
+        "breaks": breaks.collect::<Vec<_>>(),
+        "faults": faults.map(|fault| json!({"code": fault.code, "place": fault.place})).collect::<Vec<_>>(),
+        "more_faults": report.more,
+        "index": rows.map(|rows| {
+            json!({"indexed": rows.indexed, "faults": rows.faults, "sums": rows.sums})
+        }),
+    })
+}
+
+fn print_rows(rows: &IndexReport) {
+    let good = rows.faults.is_empty() && rows.sums.is_empty();
+    say_line!(
+        "  {} {}: {}",
+        say("索引", "index"),
+        rows.indexed,
+        if good {
+            say("与账本一致", "as the log says")
+        } else {
+            say("与账本不一致", "not as the log says")
+        }
+    );
+    for fault in &rows.faults {
+        let column = fault.column.as_deref().unwrap_or_default();
+        say_line!(
+            "  {} {}: {:?} {column}",
+            say("条目", "entry"),
+            fault.leaf,
+            fault.kind
+        );
+    }
+    for sum in &rows.sums {
+        let (day, agreement, dataset) = (sum.day, &sum.agreement, &sum.dataset);
+        say_line!(
+            "  {day} {agreement} {dataset} {}: {} ≠ {}",
+            sum.kind,
+            sum.stored,
+            sum.counted
+        );
+    }
+}
+
+fn print_report(path: &Path, head: Option<&Checkpoint>, report: &Report, reasons: &Reasons) {
+    let name = head.map_or_else(|| path.display().to_string(), |head| head.origin.clone());
+    let verdict = if report.good() {
+        say("完整", "whole")
+    } else {
+        say("有问题", "not whole")
+    };
+    say_line!(
+        "{name}: {verdict}; {}",
+        say(
+            &format!("{} 条目,其中 {} 条审计记录", report.size, report.records),
+            &format!(
+                "{} entries, {} of them audit records",
+                report.size, report.records
+            ),
+        )
+    );
+    for (index, broken) in &report.breaks {
+        say_line!(
+            "  {} {index}: {} ({} {}@{}: {} → {}) {}",
+            say("条目", "entry"),
+            broken.code,
+            broken.writer,
+            broken.lane,
+            broken.offset,
+            broken.last,
+            broken.found,
+            reasons.text(&broken.code, lang())
+        );
+    }
+    for fault in &report.faults {
+        let text = reasons.text(fault.code, lang());
+        say_line!("  {}: {}: {text}", fault.place, fault.code);
+    }
+    if report.more > 0 {
+        say_line!("  + {}", report.more);
+    }
+}
+
+pub fn prove(dir: &Path, args: &ProveArgs) -> Outcome {
+    let instance = Instance::open(dir)?;
+    let id: AuditId = args
+        .audit_id
+        .parse()
+        .map_err(|error: mz_ledger::BadAuditId| Failure::chain(exit::USAGE, &error))?;
+    let view = LedgerViewArgs {
+        folder: args.folder.clone(),
+        json: false,
+    };
+    // Newest first: most questions are about what has just happened.
+    let mut last = None;
+    for path in logs(&view, &instance)?.into_iter().rev() {
+        match prove::prove(&Folder::new(&path), id) {
+            Ok(proof) => {
+                return match &args.out {
+                    Some(out) => Ok(write_personal(out, proof.as_bytes())?),
+                    None => {
+                        crate::outcome::print(format_args!("{proof}"));
+                        Ok(())
+                    }
+                };
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    match last {
+        Some(error) => Err(coded(exit::FAILED, error.code(), &error)),
+        None => Err(Failure::silent(exit::FAILED)),
+    }
+}
+
+/// `verify` of a `.tlog-proof`.
+pub fn verify_proof(text: &str, contract: &Contract, json: bool) -> Outcome {
+    let keys = contract.keys_of(BUS).iter();
+    let keys = keys
+        .filter(|key| key.usage == KeyUse::Checkpoint)
+        .map(|key| &key.info);
+    let proven = prove::verify(text, keys)
+        .map_err(|error| coded(exit::NOT_VERIFIED, error.code(), &error))?;
+    if json {
+        say_line!("{}", proven_json(&proven, contract));
+    } else {
+        print_proven(&proven, contract);
+    }
+    Ok(())
+}
+
+fn field_names(audit: &Audit<'_>, contract: &Contract) -> Vec<String> {
+    let dataset = contract.dataset(&audit.dataset);
+    let name =
+        |at: u16| match dataset.and_then(|dataset| dataset.layout.fields().get(usize::from(at))) {
+            Some(field) => field.name.clone(),
+            None => format!("#{at}"),
+        };
+    bitmap_fields(&audit.fields).into_iter().map(name).collect()
+}
+
+fn proven_json(proven: &Proven, contract: &Contract) -> Value {
+    let audit = &proven.audit;
+    let hex = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    json!({
+        "log": proven.origin,
+        "entry": proven.index,
+        "size": proven.size,
+        "audit_id": format!("{}-{}-{}", audit.writer.name(), audit.lane, audit.number),
+        "at": timestamp_text(audit.at_ms),
+        "kind": audit.kind.name(),
+        "cause": audit.cause.name(),
+        "agreement": audit.agreement,
+        "dataset": audit.dataset,
+        "fields": field_names(audit, contract),
+        "rule": audit.rule,
+        "contract": hex(&audit.contract),
+        "event": hex(&audit.event),
+        "lane": audit.lane,
+        "sequence": audit.output_sequence,
+    })
+}
+
+fn print_proven(proven: &Proven, contract: &Contract) {
+    let value = proven_json(proven, contract);
+    say_line!(
+        "{}",
+        say(
+            &format!(
+                "成立:{} 的第 {} 条,共 {} 条",
+                proven.origin, proven.index, proven.size
+            ),
+            &format!(
+                "proven: entry {} of {} in {}",
+                proven.index, proven.size, proven.origin
+            ),
+        )
+    );
+    for name in [
+        "audit_id",
+        "at",
+        "kind",
+        "cause",
+        "agreement",
+        "dataset",
+        "fields",
+        "rule",
+        "contract",
+        "event",
+        "sequence",
+    ] {
+        let text = match &value[name] {
+            Value::String(text) => text.clone(),
+            Value::Array(items) => {
+                let items = items.iter().filter_map(Value::as_str);
+                items.collect::<Vec<_>>().join(", ")
+            }
+            other => other.to_string(),
+        };
+        if !text.is_empty() {
+            say_line!("  {name:<10} {text}");
+        }
+    }
+}
