@@ -57,7 +57,7 @@ wait_for() {
   until "$@"; do
     if [ $SECONDS -ge $limit ] || ! alive; then
       say "等不到：$what" "gave up waiting for: $what" >&2
-      tail -n 5 "$logs"/{gateway,vault,consent,console}.log >&2
+      tail -n 5 "$logs"/{gateway,vault,consent,console,ledger}.log >&2
       exit 1
     fi
     sleep 0.2
@@ -119,6 +119,7 @@ start gateway gateway
 start vault vault
 start consent consent serve
 start console console
+start ledger ledger serve
 
 chapter "连接器发布登记簿" "Connectors publish the registers"
 export EXPORTS=$PWD/$city
@@ -210,6 +211,13 @@ say "  改动后的副本：未通过（退出码 4）" "  the altered copy: ref
 
 bold "$(say "六、谁看过他的数据" "6. Who read this person's data")"
 printf '%s\n' "$id" | mz who-read --id - --operator A0007 --reason "$(say "演示" "demo")" | sed 's/^/  /'
+
+bold "$(say "七、证明：这一次查询记在账本里，改不了也删不掉" "7. Proven: this bundle stands in the ledger")"
+bundle_id=$(sed -n 's/.*"audit_id":"\([^"]*\)".*/\1/p' "$dir/bundle.json" | head -n 1)
+proven() { mz prove --audit-id "$bundle_id" --out "$dir/bundle.tlog-proof" 2>>"$logs/prove.log"; }
+wait_for 30 ledger proven
+mz verify "$dir/bundle.tlog-proof" --contract "$dir/contract" | head -n 5 | sed 's/^/  /'
+mz ledger audit --index | sed 's/^/  /'
 
 # ---- a second story: consent ------------------------------------------------------------------------------
 

@@ -492,6 +492,20 @@ pub enum BenchCommand {
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=8))]
         slots: u32,
     },
+    /// The ledger beside a bare write and a bare COPY of the same; "who read" as the index grows
+    Ledger {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// Entries of each round
+        #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u64).range(1_000..=20_000_000))]
+        entries: u64,
+        /// Rows in the index at the end
+        #[arg(long, default_value_t = 1_500_000, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
+        rows: u64,
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
+        rounds: u32,
+    },
 }
 
 #[cfg(test)]

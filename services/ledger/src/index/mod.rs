@@ -90,7 +90,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// Connects when it must. The login is the schema's owner, or a member of `ledger_writer`
+    /// Connects when it must; called inside a Tokio runtime. The login is the schema's owner, or a member of `ledger_writer`
     /// that can append and ask, no more.
     ///
     /// # Errors

@@ -58,8 +58,10 @@ pub fn run(dir: &Path, args: &ApplyArgs) -> Outcome {
         .block_on(consents.is_current())
         .map_err(|error| Failure::chain(exit::FAILED, &error))?;
 
+    let entered = runtime.enter();
     let index =
         Index::open(&url, index::SCHEMA).map_err(|error| Failure::chain(exit::FAILED, &error))?;
+    drop(entered);
     let ledger = runtime
         .block_on(index.is_current())
         .map_err(|error| Failure::chain(exit::FAILED, &error))?;

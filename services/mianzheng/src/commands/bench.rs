@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use mz_bench::gateway::{
-    Grants, Options, Revocations, arrival, grants as run_grants, revocations, run as run_gateway,
+    Grants, LedgerWork, Options, Revocations, arrival, grants as run_grants, ledger as run_ledger,
+    revocations, run as run_gateway,
 };
 use mz_stack::StackInfo;
 
@@ -59,6 +60,19 @@ pub fn run(dir: &Path, command: &BenchCommand) -> Outcome {
                 slots: *slots,
             };
             revoke(dir, *json, what)
+        }
+        BenchCommand::Ledger {
+            json,
+            entries,
+            rows,
+            rounds,
+        } => {
+            let what = LedgerWork {
+                entries: *entries,
+                rows: *rows,
+                rounds: *rounds,
+            };
+            ledger(dir, *json, what)
         }
     }
 }
@@ -136,6 +150,21 @@ fn revoke(dir: &Path, json: bool, what: Revocations) -> Outcome {
             "not every revocation was enforced, or something was delivered after one was",
         ),
     ))
+}
+
+fn ledger(dir: &Path, json: bool, what: LedgerWork) -> Outcome {
+    let instance = Instance::open(dir)?;
+    let options = options(dir, &instance)?;
+    let report = run_ledger(&options, what, &instance.database_url()?, dir, &step)
+        .map_err(|error| Failure::chain(exit::FAILED, &error))?;
+    if json {
+        let text =
+            serde_json::to_string(&report).map_err(|error| Failure::chain(exit::FAILED, &error))?;
+        say_line!("{text}");
+    } else {
+        say_line!("{report}");
+    }
+    Ok(())
 }
 
 fn load(dir: &Path, json: bool, what: Grants) -> Outcome {

@@ -95,9 +95,9 @@ fn serve(dir: &Path, args: &LedgerServeArgs) -> Outcome {
             ),
         )
     );
-    let index = open_index(&instance)?;
     let folder = instance.ledger_folder();
     let runtime = runtime()?;
+    let index = open_index(&instance, &runtime)?;
     let ended = std::thread::scope(|scope| {
         scope.spawn(|| runtime.block_on(feed::follow(&index, &folder, &stop)));
         let threads: Vec<_> = all
@@ -140,7 +140,8 @@ fn logs(args: &LedgerViewArgs, instance: &Instance) -> Result<Vec<PathBuf>, Fail
     Ok(all)
 }
 
-fn open_index(instance: &Instance) -> Result<Index, Failure> {
+fn open_index(instance: &Instance, runtime: &tokio::runtime::Runtime) -> Result<Index, Failure> {
+    let _entered = runtime.enter();
     Index::open(&instance.database_url()?, index::SCHEMA)
         .map_err(|error| Failure::chain(exit::FAILED, &error))
 }
@@ -158,8 +159,8 @@ fn feed_failure(error: FeedError) -> Failure {
 
 fn reindex(dir: &Path, args: &LedgerViewArgs) -> Outcome {
     let instance = Instance::open(dir)?;
-    let index = open_index(&instance)?;
     let runtime = runtime()?;
+    let index = open_index(&instance, &runtime)?;
     for path in logs(args, &instance)? {
         let indexed = runtime
             .block_on(feed::reindex(&index, &path))
@@ -225,8 +226,11 @@ fn status(dir: &Path, args: &LedgerViewArgs) -> Outcome {
 fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
     let args = &audit.view;
     let instance = Instance::open(dir)?;
-    let index = audit.index.then(|| open_index(&instance)).transpose()?;
     let runtime = runtime()?;
+    let index = audit
+        .index
+        .then(|| open_index(&instance, &runtime))
+        .transpose()?;
     let contract = instance.contract(Mode::Draft)?;
     let reasons = Reasons::built_in();
     let (mut all, mut faults) = (Vec::new(), 0);

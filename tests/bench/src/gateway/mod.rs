@@ -7,6 +7,7 @@
 mod arrival;
 mod cases;
 mod grants;
+mod ledger;
 mod measure;
 mod passthrough;
 mod publish;
@@ -19,6 +20,7 @@ mod world;
 
 pub use arrival::{Arrival, arrival};
 pub use grants::{Grants, GrantsReport, grants};
+pub use ledger::{Asked, LedgerReport, LedgerWork, ledger};
 pub use report::{Config, Latency, Pair, Report, Rounds, Throughput};
 pub use revoke::{Revocations, RevokeReport, Waits, revocations};
 pub use revoke_check::Verdict;
@@ -114,6 +116,8 @@ pub enum BenchError {
     Database(#[from] sqlx::Error),
     #[error("the benchmark's own event does not verify")]
     Seals(#[from] mz_seal::SealFault),
+    #[error("the ledger failed: {0}")]
+    Ledger(&'static str),
     #[error("a thread of the benchmark panicked")]
     Panicked,
     #[error("{0} did not get on for a minute")]
