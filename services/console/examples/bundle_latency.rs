@@ -51,6 +51,7 @@ fn main() {
             .publish(registered.collect());
     }
     let options = VaultOptions {
+        index_url: bus.database_url.clone(),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         tls: bus.tls("bus.vault"),
         vault: bus.vault_options(),

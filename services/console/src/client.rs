@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
+use crate::api::ledger::{LedgerAnswer, LedgerRequest};
 use crate::api::problem::Problem;
 use crate::roles::{self, Route};
 use crate::tls::{TlsError, read};
@@ -135,6 +136,11 @@ impl Client {
             whole = Some(joined);
         }
         Err(ClientError::Endless)
+    }
+
+    /// One page of an answer of the ledger's index.
+    pub fn ask_ledger(&self, request: &LedgerRequest) -> Result<LedgerAnswer, ClientError> {
+        self.call(&roles::ASK_LEDGER, request)
     }
 
     /// Any route by its path: what the typed calls are made of.

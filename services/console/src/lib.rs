@@ -1,7 +1,7 @@
 //! HTTP over mutual TLS: evidence bundles, who-read, grants, the schema endpoint; and their client.
 //!
-//! - [`run`]: the schema endpoint. [`run_vault`]: a vault with `POST /v1/bundles` and
-//!   `POST /v1/who-read`. [`run_consent`]: the consent service with its routes (docs/consent.md).
+//! - [`run`]: the schema endpoint. [`run_vault`]: a vault with `POST /v1/bundles`, `POST /v1/who-read` and
+//!   `POST /v1/ledger/ask`. [`run_consent`]: the consent service with its routes (docs/consent.md).
 //!   [`Options`], [`VaultOptions`] and [`ConsentOptions`] say what they need.
 //! - [`roles`]: which certificate may call which route.
 //! - [`Client`]: the same services from the caller's side; [`pretty`] shows what came.
@@ -28,6 +28,7 @@ pub mod sheet;
 mod tls;
 pub mod who_read;
 
+pub use api::ledger::{LedgerAnswer, LedgerRequest, Question};
 pub use api::problem::Problem;
 pub use client::{Client, ClientError, read_id, read_ids};
 pub use options::{ConsentOptions, Options, VaultOptions};

@@ -18,6 +18,8 @@ pub const MAX_CONNECTIONS: usize = 2_048;
 pub const MAX_IN_FLIGHT: usize = 1_024;
 /// Who-read scans at once: each reads a lane of the audit topic.
 pub const MAX_SCANS: usize = 4;
+/// Questions to the ledger's index at once.
+pub const MAX_QUESTIONS: usize = 16;
 /// A TLS handshake takes no longer.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request's head arrives within.

@@ -22,6 +22,8 @@ pub struct VaultOptions {
     /// The bus CA, and the certificate of `bus.vault`.
     pub tls: TlsFiles,
     pub vault: mz_vault::Options,
+    /// Where the ledger's index is: a PostgreSQL URL.
+    pub index_url: String,
 }
 
 /// The consent service with its HTTP side.

@@ -113,6 +113,9 @@ routes! {
     WHO_READ: "/v1/who-read", &[Role::Auditor, Role::DepartmentAuditor],
         "查询谁看过某人的信息", "ask who read about a person",
         "部门审计员只看本部门的读取", "a department's auditor sees what that department did";
+    ASK_LEDGER: "/v1/ledger/ask", &[Role::Auditor, Role::DepartmentAuditor],
+        "查询账本索引", "ask the ledger's index",
+        "部门审计员只问本部门；查询本身入审计", "a department's auditor: about that department; the question is audited";
     GIVE: "/v1/consents/give", ACTORS,
         "登记同意", "give consent",
         "门户须附本人操作的签名证据；窗口只为本部门的协议，注明经办人和文书", "the portal with signed evidence of the person's act; a window for agreements of its own department, with operator and document";

@@ -17,7 +17,7 @@ use mz_vault::{Service as Vault, VaultError};
 use tokio::sync::{Semaphore, watch};
 
 use crate::api::problem::problem;
-use crate::api::{bundles, consent, health, schemas, who_read};
+use crate::api::{bundles, consent, health, ledger, schemas, who_read};
 use crate::limits::{CONSENT_TIMEOUT, MAX_IN_FLIGHT, REQUEST_TIMEOUT};
 use crate::options::{ConsentOptions, Options, VaultOptions};
 use crate::registry::{Registry, RegistryError};
@@ -140,6 +140,7 @@ pub fn start_vault(options: VaultOptions) -> Result<(Vault, Running), ConsoleErr
     let handle = vault.handle();
     let router = bundles::router(handle.clone())
         .merge(who_read::router(handle.clone(), bus))
+        .merge(ledger::router(handle.clone(), &options.index_url))
         .merge(health::vault(handle));
     let router = guarded(router, contract, REQUEST_TIMEOUT);
     let running = serve(options.listen, &options.tls, router)?;

@@ -370,6 +370,93 @@ pub enum LedgerCommand {
     Audit(LedgerAuditArgs),
     /// Make the search index again, from the logs alone
     Reindex(LedgerViewArgs),
+    /// Ask the search index; the question is recorded with who asked and why
+    #[command(subcommand)]
+    Ask(LedgerAsk),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LedgerAsk {
+    /// Everything that was done with one person's data
+    WhoRead {
+        /// `-`: read the identity number from standard input; it is never an argument
+        #[arg(long)]
+        id: String,
+        /// Only what this department did
+        #[arg(long)]
+        consumer: Option<String>,
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+    /// What the person is shown: time, action, receiver, reason
+    FindUsage {
+        /// `-`: read the identity number from standard input; it is never an argument
+        #[arg(long)]
+        id: String,
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+    /// How often a department read what
+    Department {
+        #[arg(long)]
+        consumer: String,
+        #[arg(long, value_enum, default_value = "purpose")]
+        by: UsedBy,
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+    /// Which rules said no, how often
+    Denials {
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+    /// Fields that were agreed and never delivered
+    Unused {
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+    /// Entries a day of one agreement and dataset
+    Rate {
+        #[arg(long)]
+        agreement: String,
+        #[arg(long)]
+        dataset: String,
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum UsedBy {
+    Purpose,
+    Dataset,
+    Field,
+    Day,
+}
+
+#[derive(Debug, Args)]
+pub struct AskedArgs {
+    /// Who asks: the auditor's own id
+    #[arg(long)]
+    pub operator: String,
+    /// Why: a file number, a complaint
+    #[arg(long)]
+    pub reason: String,
+    /// First day, UTC (2026-11-01); a year ago when absent
+    #[arg(long)]
+    pub from: Option<String>,
+    /// Day after the last, UTC; tomorrow when absent
+    #[arg(long)]
+    pub to: Option<String>,
+    /// As which certificate: bus.auditor, or a department's
+    #[arg(long, default_value = "bus.auditor")]
+    pub principal: String,
+    /// One JSON object a line
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// Comma-separated, with a header
+    #[arg(long)]
+    pub csv: bool,
 }
 
 #[derive(Debug, Args)]

@@ -113,6 +113,35 @@ impl Handle {
         Ok((recorded, subject))
     }
 
+    /// Records an auditor's question that is about nobody in particular, in some lane that this process
+    /// writes.
+    pub async fn record_question(
+        &self,
+        caller: &str,
+        operator: &str,
+        reason: &str,
+    ) -> Result<Recorded, Refusal> {
+        check_operator(operator)?;
+        check_reason(reason)?;
+        let mut refusal = Refusal::LaneElsewhere;
+        for lane in 0..self.shared.lanes {
+            let (reply, answer) = oneshot::channel();
+            let ask = AuditorAsk {
+                lane,
+                subject: SubjectTag::default(),
+                caller: caller.to_owned(),
+                operator: operator.to_owned(),
+                reason: reason.to_owned(),
+                reply,
+            };
+            match self.shared.route(lane, Command::Auditor(Box::new(ask))) {
+                Ok(()) => return answer.await.unwrap_or(Err(Refusal::Unavailable)),
+                Err(other) => refusal = other,
+            }
+        }
+        Err(refusal)
+    }
+
     fn find(&self, query: &SubjectQuery) -> Result<(u16, SubjectTag, Option<GrantId>), Refusal> {
         match query {
             SubjectQuery::Id(text) => {

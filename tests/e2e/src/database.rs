@@ -48,6 +48,16 @@ pub fn number(url: &str, query: &str) -> i64 {
     })
 }
 
+/// The first column of every row. The statement is the test's own text.
+#[track_caller]
+pub fn texts(url: &str, query: &str) -> Vec<String> {
+    with(url, async |connection| {
+        sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+            .fetch_all(connection)
+            .await
+    })
+}
+
 /// Whether there is such a table.
 #[track_caller]
 pub fn has_table(url: &str, schema: &str, table: &str) -> bool {

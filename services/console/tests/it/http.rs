@@ -21,6 +21,7 @@ const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
 fn vault(bus: &TestBus) -> (Service, Running) {
     let options = VaultOptions {
+        index_url: bus.database_url.clone(),
         listen: SocketAddr::from(LOOPBACK),
         tls: bus.tls("bus.vault"),
         vault: bus.vault_options(),

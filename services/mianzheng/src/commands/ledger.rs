@@ -33,6 +33,7 @@ pub fn run(dir: &Path, command: &LedgerCommand) -> Outcome {
         LedgerCommand::Status(args) => status(dir, args),
         LedgerCommand::Audit(args) => audit(dir, args),
         LedgerCommand::Reindex(args) => reindex(dir, args),
+        LedgerCommand::Ask(question) => super::ask_ledger::run(dir, question),
     }
 }
 

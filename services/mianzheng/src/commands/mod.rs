@@ -2,6 +2,7 @@
 
 mod adapter;
 mod apply;
+mod ask_ledger;
 mod bench;
 pub mod connect;
 mod contract;

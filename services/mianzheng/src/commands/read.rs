@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use mz_adapter::{Config, Inspected, Inspector, Target, targets};
 use mz_bus::{BusError, Isolation, Position, Reader, Record};
 use mz_contract::{Agreement, Answer, Contract, Mode, Section};
-use mz_journal::OrderId;
+use mz_journal::{DELIVERY_HEADER, DeliveryHeader, OrderId, Record as _};
 use mz_seal::{Datum, timestamp_text};
 use serde_json::{Map, Value, json};
 
@@ -104,6 +104,14 @@ pub fn run(dir: &Path, args: &ReadArgs) -> Outcome {
     Err(Failure::new(exit::NOT_VERIFIED, text))
 }
 
+fn delivery_header(record: &Record<'_>) -> Option<DeliveryHeader> {
+    let headers = record.headers().ok()?;
+    let (_, value) = headers
+        .into_iter()
+        .find(|(name, _)| *name == DELIVERY_HEADER)?;
+    DeliveryHeader::decode(value?).ok()
+}
+
 /// One delivery topic, and where it stands in the contract.
 struct Topic<'c> {
     target: Target,
@@ -152,6 +160,12 @@ impl<'c> Topic<'c> {
         put("offset", json!(record.offset));
         put("person", json!(hex(person)));
         put("record", json!(hex(tag)));
+        // Where it stands in the audit log, and its number in this topic and lane.
+        if let Some(header) = delivery_header(record) {
+            let (lane, number) = (header.audit_lane, header.audit_number);
+            put("audit_id", json!(format!("gateway-{lane}-{number}")));
+            put("sequence", json!(header.sequence));
+        }
         match inspected {
             Inspected::Rejected(code) => put("fault", json!(code)),
             Inspected::Withdrawn {

@@ -115,6 +115,7 @@ pub fn vault(dir: &Path, args: &ServeArgs) -> Outcome {
         listen: args.listen.unwrap_or(start.instance.settings.http.vault),
         tls: start.instance.tls("bus.vault")?,
         vault,
+        index_url: start.instance.database_url()?,
     };
     let stop = shutdown::flag().map_err(anyhow::Error::from)?;
     start.announce("证照库已启动", "vault started");
