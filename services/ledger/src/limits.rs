@@ -13,6 +13,8 @@ pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// Records that wait longer than this for the log raise an alarm: a warning in the log lines and
 /// `mz_ledger_lag_seconds`.
 pub const LAG_ALARM: Duration = Duration::from_secs(60);
+/// The warning is given at most this often.
+pub const ALARM_EVERY: Duration = Duration::from_secs(10);
 /// Records of `bus.ledger` looked back for the shard's last commit.
 pub const STATE_LOOK_BACK: i64 = 256;
 /// Longest audit record that is logged, bytes; an entry has one byte more, and C2SP allows 65,535.

@@ -13,7 +13,8 @@ use crate::commit;
 use crate::error::LedgerError;
 use crate::intake::{Chains, entries};
 use crate::limits::{
-    CHECKPOINT_EVERY, LAG_ALARM, MAX_COMMIT_RECORDS, MAX_POLL_RECORDS, POLL, RETRY_MAX, RETRY_MIN,
+    ALARM_EVERY, CHECKPOINT_EVERY, LAG_ALARM, MAX_COMMIT_RECORDS, MAX_POLL_RECORDS, POLL,
+    RETRY_MAX, RETRY_MIN,
 };
 use crate::log::{CHECKPOINT, Disk as _, Entry, Folder, Log, LogFault, Opened};
 use crate::options::Options;
@@ -110,6 +111,7 @@ struct Shard<'o> {
     committed: u64,
     /// Size of the last checkpoint on disk, and when it was signed.
     signed: (u64, Option<Instant>),
+    alarmed: Option<Instant>,
     buffer: Vec<u8>,
 }
 
@@ -153,6 +155,7 @@ impl<'o> Shard<'o> {
             reader,
             committed: state.as_ref().map_or(0, |state| state.size),
             signed: (0, None),
+            alarmed: None,
             log,
             chains: chains.unwrap_or_default(),
             positions,
@@ -267,10 +270,14 @@ impl<'o> Shard<'o> {
         Ok(())
     }
 
-    fn alarm(&self, lag_ms: i64) {
+    fn alarm(&mut self, lag_ms: i64) {
         let lag = Duration::from_millis(u64::try_from(lag_ms).unwrap_or(0));
         metrics::gauge!("mz_ledger_lag_seconds").set(lag.as_secs_f64());
-        if lag > LAG_ALARM {
+        let quiet = self
+            .alarmed
+            .is_none_or(|last| last.elapsed() >= ALARM_EVERY);
+        if lag > LAG_ALARM && quiet {
+            self.alarmed = Some(Instant::now());
             tracing::warn!(
                 shard = self.options.shard,
                 seconds = lag.as_secs(),
