@@ -83,8 +83,9 @@ fn nobody_is_granted_more_than_their_part() {
         let Some(department) = department else {
             continue;
         };
-        // Of the bus's own topics, adapters write receipts, and nobody reads anything.
-        let receipt = acl.name == "bus.receipts"
+        // Of the bus's own topics, adapters write receipts and witnesses' cosignatures, and nobody reads
+        // anything.
+        let receipt = ["bus.receipts", "bus.cosignatures"].contains(&&*acl.name)
             && acl.operation == Operation::Write
             && acl.principal == format!("User:{}.adapter", department.id);
         assert!(receipt || !acl.name.starts_with("bus."), "{acl}");
@@ -206,7 +207,7 @@ fn topics_keep_what_the_contract_promises() {
             .any(|start| name.starts_with(start));
         let partitions = if name == "bus.slots" {
             3
-        } else if name == "bus.contract" {
+        } else if ["bus.contract", "bus.cosignatures"].contains(&&**name) {
             1
         } else if lane_topic {
             lanes

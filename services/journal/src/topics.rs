@@ -16,6 +16,8 @@ pub const FACTS: &str = "bus.facts";
 pub const AUDIT: &str = "bus.audit";
 /// How far each shard of the ledger has committed its log.
 pub const LEDGER: &str = "bus.ledger";
+/// Cosignatures of the ledger's checkpoints, from the departments' witnesses.
+pub const COSIGNATURES: &str = "bus.cosignatures";
 /// Orders to gateway slots: withdrawals, from consent.
 pub const ORDERS: &str = "bus.orders";
 /// Signed receipts of withdrawals, from adapters.

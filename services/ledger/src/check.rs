@@ -164,8 +164,8 @@ pub(crate) fn head(mut hashes: Vec<Hash>) -> Hash {
 #[derive(Default)]
 struct Walk {
     chains: HashMap<(AuditWriter, u16), Chain>,
-    /// A break was reported: the next record may begin anew.
-    excused: bool,
+    /// A break was reported, by this code: the next record need not continue its chain.
+    excused: Option<String>,
 }
 
 impl Walk {
@@ -174,14 +174,14 @@ impl Walk {
         match Entry::read(entry) {
             Ok(Entry::Audit(bytes)) => {
                 report.records += 1;
-                self.audit(index, bytes, excused, report);
+                self.audit(index, bytes, excused.as_deref(), report);
             }
             Ok(Entry::Opened(opened)) if index == 0 => report.opened = Some(opened),
             Ok(Entry::Opened(_)) => {
                 report.fault("LEDGER_ENTRY_MISPLACED", format!("entry {index}"))
             }
             Ok(Entry::Break(broken)) => {
-                self.excused = broken.kept;
+                self.excused = broken.kept.then(|| broken.code.clone());
                 report.breaks.push((index, broken));
             }
             Err(_) => report.fault("LEDGER_ENTRY_MALFORMED", format!("entry {index}")),
@@ -191,7 +191,7 @@ impl Walk {
         }
     }
 
-    fn audit(&mut self, index: u64, bytes: &[u8], excused: bool, report: &mut Report) {
+    fn audit(&mut self, index: u64, bytes: &[u8], excused: Option<&str>, report: &mut Report) {
         let Ok(audit) = Audit::read(bytes) else {
             return report.fault("LEDGER_ENTRY_MALFORMED", format!("entry {index}"));
         };
@@ -204,15 +204,22 @@ impl Walk {
         // A log that follows another begins where that one ended.
         let follows = report.opened.as_ref().is_some_and(|opened| opened.size > 0);
         match self.chains.entry((writer, lane)) {
-            std::collections::hash_map::Entry::Vacant(place) if follows || excused => {
+            std::collections::hash_map::Entry::Vacant(place)
+                if follows || excused == Some("AUDIT_GAP") =>
+            {
                 place.insert(resume());
             }
             place => {
                 let chain = place.or_insert_with(|| Chain::new(writer, lane));
                 if let Err(fault) = chain.check(&key, bytes) {
-                    if !excused {
-                        let id = format!("{}-{lane}-{}", writer.name(), audit.number);
-                        report.fault(fault.code(), format!("entry {index}, {id}"));
+                    match excused {
+                        // A stranger in this lane: the walk goes on where it was, as the ledger's did.
+                        Some("AUDIT_LANE_FOREIGN" | "AUDIT_WRITER_FOREIGN") => return,
+                        Some(_) => {}
+                        None => {
+                            let id = format!("{}-{lane}-{}", writer.name(), audit.number);
+                            report.fault(fault.code(), format!("entry {index}, {id}"));
+                        }
                     }
                     *chain = resume();
                 }

@@ -109,7 +109,7 @@ const CODES: [&str; 21] = [
 #[test]
 fn every_code_has_its_texts() {
     let reasons = mz_contract::Reasons::built_in();
-    for code in CODES {
+    for code in CODES.into_iter().chain(crate::witness::CODES) {
         assert!(
             reasons.get(code).is_some(),
             "{code} is not in schemas/reasons.yaml"

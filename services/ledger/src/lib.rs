@@ -13,8 +13,10 @@ pub mod limits;
 pub mod log;
 mod options;
 pub mod prove;
+pub mod quorum;
 mod service;
 mod sign;
+pub mod witness;
 
 pub use error::LedgerError;
 pub use find::{AuditId, BadAuditId, find, find_all};

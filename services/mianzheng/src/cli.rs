@@ -74,6 +74,8 @@ pub enum Command {
     Bundle(BundleArgs),
     /// Check an evidence bundle or a proof of an audit record offline
     Verify(VerifyArgs),
+    /// Check the ledger against what a department holds, and cosign it
+    Witness(WitnessArgs),
     /// Prove that an audit record is in the ledger (C2SP tlog-proof)
     Prove(ProveArgs),
     /// List who read what about one person
@@ -345,6 +347,25 @@ pub struct VerifyArgs {
     /// Print what a proof proves as one JSON object
     #[arg(long)]
     pub json: bool,
+    /// A proof must also meet this policy (C2SP tlog-policy): logs, witnesses, quorum
+    #[arg(long)]
+    pub policy: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct WitnessArgs {
+    /// Whose deliveries, whose key
+    #[arg(long)]
+    pub department: String,
+    /// Folder of the logs, or a copy of it; the installation's when absent
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+    /// What it has seen; DIR/witness/DEPARTMENT when absent. Keep it: without it a fork is not seen
+    #[arg(long)]
+    pub state: Option<PathBuf>,
+    /// Look once and end
+    #[arg(long)]
+    pub once: bool,
 }
 
 #[derive(Debug, Args)]
@@ -358,6 +379,9 @@ pub struct ProveArgs {
     /// Folder of the logs; the installation's when absent
     #[arg(long)]
     pub folder: Option<PathBuf>,
+    /// Under the newest checkpoint that witnesses have cosigned, not the newest of all
+    #[arg(long)]
+    pub cosigned: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -370,6 +394,8 @@ pub enum LedgerCommand {
     Audit(LedgerAuditArgs),
     /// Make the search index again, from the logs alone
     Reindex(LedgerViewArgs),
+    /// Print a policy (C2SP tlog-policy): these logs, the departments' witnesses, so many of them
+    Policy(LedgerPolicyArgs),
     /// Ask the search index; the question is recorded with who asked and why
     #[command(subcommand)]
     Ask(LedgerAsk),
@@ -464,6 +490,19 @@ pub struct LedgerServeArgs {
     /// Run these shards (0,1,…) only; all of them when absent
     #[arg(long, value_delimiter = ',')]
     pub shards: Vec<u16>,
+}
+
+#[derive(Debug, Args)]
+pub struct LedgerPolicyArgs {
+    /// Witnesses that must have cosigned
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub quorum: u16,
+    /// Departments whose witness counts; all of them when absent
+    #[arg(long, value_delimiter = ',')]
+    pub witnesses: Vec<String>,
+    /// Folder of the logs; the installation's when absent
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

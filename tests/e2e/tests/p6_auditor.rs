@@ -26,6 +26,7 @@ fn p6_an_auditor_asks_proves_and_finds() {
     the_index_says_what_the_log_says(&world, settler, outsider);
     departments_and_rules_are_counted(&world);
     a_delivery_is_proven_offline(&world);
+    a_witness_cosigns(&world);
     nobody_is_named(&world);
 
     let answered = [bundle["audit_id"].as_str().unwrap().to_owned()];
@@ -258,6 +259,91 @@ fn a_delivery_is_proven_offline(world: &World) {
     world
         .it
         .run_with(&["prove", "--audit-id", "gateway-0-999999"], None, &[1]);
+}
+
+/// The police check the log against what they hold and cosign it; a proof then needs nobody's word alone.
+fn a_witness_cosigns(world: &World) {
+    let ledger = world.it.dir().join("ledger");
+    let policy = world.it.run(&["ledger", "policy", "--witnesses", "police"]);
+    std::fs::write(ledger.join("tlog-policy"), &policy).unwrap();
+    let contract = world.it.contract_root().display().to_string();
+    let (file, policy_file) = (
+        world
+            .it
+            .dir()
+            .join("cosigned.tlog-proof")
+            .display()
+            .to_string(),
+        ledger.join("tlog-policy").display().to_string(),
+    );
+    let id = reads(&world.it, "police", INSURANCE)[0]["audit_id"].clone();
+    let prove = [
+        "prove",
+        "--cosigned",
+        "--audit-id",
+        id.as_str().unwrap(),
+        "--out",
+        &file,
+    ];
+    wait::until(
+        "the quorum",
+        CATCH_UP,
+        || {
+            let said = world
+                .it
+                .output(&["witness", "--department", "police", "--once"], None);
+            assert!(
+                said.status.success(),
+                "{}",
+                String::from_utf8_lossy(&said.stderr)
+            );
+            world.it.output(&prove, None).status.success()
+        },
+        |proven| *proven,
+    );
+    let verify = [
+        "verify",
+        &file,
+        "--contract",
+        &contract,
+        "--policy",
+        &policy_file,
+        "--json",
+    ];
+    let proven: Value = serde_json::from_str(&world.it.run(&verify)).unwrap();
+    assert_eq!(proven["witnesses"], serde_json::json!(["police"]));
+    // The bus's word alone does not meet the policy, and no other department's witness does.
+    let alone = world.it.dir().join("x2.tlog-proof").display().to_string();
+    world
+        .it
+        .run(&["prove", "--audit-id", id.as_str().unwrap(), "--out", &alone]);
+    world.it.run_with(
+        &[
+            "verify",
+            &alone,
+            "--contract",
+            &contract,
+            "--policy",
+            &policy_file,
+        ],
+        None,
+        &[4],
+    );
+    let other = world.it.run(&["ledger", "policy", "--witnesses", "hrss"]);
+    let other_file = world.it.dir().join("other-policy").display().to_string();
+    std::fs::write(&other_file, other).unwrap();
+    world.it.run_with(
+        &[
+            "verify",
+            &file,
+            "--contract",
+            &contract,
+            "--policy",
+            &other_file,
+        ],
+        None,
+        &[4],
+    );
 }
 
 /// No mark of the city is in the log or in any table of the index, and no number of a person.

@@ -122,6 +122,7 @@ fn desired_topics(contract: &Contract, options: &PlanOptions) -> BTreeMap<String
     // One partition a shard: no shard waits for another's open transaction.
     let shards = u32::from(contract.lanes.min(MAX_LEDGER_SHARDS));
     add(topics::LEDGER.to_owned(), shards, newest_only(HOUR_MS));
+    add(topics::COSIGNATURES.to_owned(), 1, newest_only(HOUR_MS));
     let orders = kept_for(ORDER_DAYS * DAY_MS, DAY_MS);
     add(topics::ORDERS.to_owned(), lanes, orders);
     let receipts = kept_for(RECEIPT_DAYS * DAY_MS, DAY_MS);
@@ -236,6 +237,7 @@ fn desired_acls(contract: &Contract, options: &PlanOptions) -> BTreeSet<Acl> {
     consent(&mut rules, contract, options);
     ledger(&mut rules, contract);
     rules.topic(AUDITOR, topics::AUDIT, READ);
+    rules.topic(AUDITOR, topics::COSIGNATURES, READ);
     rules.group(AUDITOR, reader_group(AUDITOR));
     rules.0
 }
@@ -269,6 +271,10 @@ fn adapter(rules: &mut Rules, contract: &Contract, department: &str) {
         }
         // For a stock client of the department's own developers.
         rules.group(&principal, consumer_group(agreement));
+    }
+    // Its witness cosigns logs that record what it was sent. Whoever reads that verifies everything.
+    if contract.agreements.iter().any(|agreement| own(&agreement)) {
+        rules.topic(&principal, topics::COSIGNATURES, WRITE);
     }
     // Signed receipts of withdrawals. It can't read the topic: others' receipts are not its business.
     rules.topic(&principal, topics::RECEIPTS, WRITE);
@@ -344,6 +350,7 @@ fn console(rules: &mut Rules, contract: &Contract) {
 fn ledger(rules: &mut Rules, contract: &Contract) {
     rules.topic(LEDGER, topics::AUDIT, READ);
     rules.topic(LEDGER, topics::LEDGER, BOTH);
+    rules.topic(LEDGER, topics::COSIGNATURES, READ);
     rules.group(LEDGER, reader_group(LEDGER));
     for shard in 0..contract.lanes.min(MAX_LEDGER_SHARDS) {
         rules.producer(LEDGER, &topics::ledger_transactional_id(shard));

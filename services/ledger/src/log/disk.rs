@@ -106,7 +106,9 @@ impl Disk for Folder {
     fn replace(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.root.join(path);
         self.make_parent(&path)?;
-        let fresh = path.with_extension("new");
+        // A name of its own: `checkpoint` and `checkpoint.cosigned` may be replaced at the same time.
+        let mut fresh = path.clone().into_os_string();
+        fresh.push(".new");
         let mut file = File::create(&fresh)?;
         file.write_all(bytes)?;
         file.sync_all()?;

@@ -12,3 +12,4 @@ mod power;
 mod prove;
 mod service;
 mod tamper;
+mod witness;

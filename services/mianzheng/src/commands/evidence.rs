@@ -114,7 +114,7 @@ pub fn verify(dir: &Path, args: &VerifyArgs) -> Outcome {
     if let Ok(text) = std::str::from_utf8(&bytes)
         && text.starts_with(mz_tlog::proof::HEADER)
     {
-        return super::ledger::verify_proof(text, &contract, args.json);
+        return super::ledger::verify_proof(text, &contract, args);
     }
     let report = bundle::verify::verify(&bytes, &contract);
     print(format_args!(

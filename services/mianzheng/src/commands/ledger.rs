@@ -13,6 +13,7 @@ use mz_ledger::feed::{self, FeedError, IndexReport};
 use mz_ledger::index::{self, Index};
 use mz_ledger::log::{CHECKPOINT, Folder};
 use mz_ledger::prove::{self, Proven};
+use mz_ledger::quorum::COSIGNED;
 use mz_ledger::{AuditId, LedgerError, Options, Period, Progress};
 use mz_seal::timestamp_text;
 use mz_tlog::checkpoint::Checkpoint;
@@ -20,7 +21,9 @@ use mz_tlog::note::Note;
 use serde_json::{Value, json};
 
 use super::evidence::write_personal;
-use crate::cli::{LedgerAuditArgs, LedgerCommand, LedgerServeArgs, LedgerViewArgs, ProveArgs};
+use crate::cli::{
+    LedgerAuditArgs, LedgerCommand, LedgerServeArgs, LedgerViewArgs, ProveArgs, VerifyArgs,
+};
 use crate::exit;
 use crate::instance::{Instance, LedgerPeriod};
 use crate::outcome::{Failure, Outcome, coded, lang, say};
@@ -33,6 +36,7 @@ pub fn run(dir: &Path, command: &LedgerCommand) -> Outcome {
         LedgerCommand::Status(args) => status(dir, args),
         LedgerCommand::Audit(args) => audit(dir, args),
         LedgerCommand::Reindex(args) => reindex(dir, args),
+        LedgerCommand::Policy(args) => super::witness::policy(dir, args),
         LedgerCommand::Ask(question) => super::ask_ledger::run(dir, question),
     }
 }
@@ -51,7 +55,7 @@ fn failure(error: LedgerError) -> Failure {
 /// Every shard in this process, or the ones that were named.
 fn serve(dir: &Path, args: &LedgerServeArgs) -> Outcome {
     let instance = Instance::open(dir)?;
-    let contract = instance.contract(Mode::Signed)?;
+    let contract = Arc::new(instance.contract(Mode::Signed)?);
     let keys = KeysDir::new(instance.keys_dir());
     let settings = &instance.settings.ledger;
     let most = contract.lanes.min(mz_bus::plan::MAX_LEDGER_SHARDS);
@@ -101,6 +105,7 @@ fn serve(dir: &Path, args: &LedgerServeArgs) -> Outcome {
     let index = open_index(&instance, &runtime)?;
     let ended = std::thread::scope(|scope| {
         scope.spawn(|| runtime.block_on(feed::follow(&index, &folder, &stop)));
+        scope.spawn(|| super::witness::collect(&instance, &contract, &stop));
         let threads: Vec<_> = all
             .iter()
             .map(|options| scope.spawn(|| shard(options, &stop)))
@@ -125,7 +130,7 @@ fn shard(options: &Options, stop: &Arc<AtomicBool>) -> Result<(), LedgerError> {
 }
 
 /// The logs of an installation, oldest first.
-fn logs(args: &LedgerViewArgs, instance: &Instance) -> Result<Vec<PathBuf>, Failure> {
+pub fn logs(args: &LedgerViewArgs, instance: &Instance) -> Result<Vec<PathBuf>, Failure> {
     let root = args
         .folder
         .clone()
@@ -416,7 +421,8 @@ pub fn prove(dir: &Path, args: &ProveArgs) -> Outcome {
     // Newest first: most questions are about what has just happened.
     let mut last = None;
     for path in logs(&view, &instance)?.into_iter().rev() {
-        match prove::prove(&Folder::new(&path), id) {
+        let note = if args.cosigned { COSIGNED } else { CHECKPOINT };
+        match prove::prove_under(&Folder::new(&path), id, note) {
             Ok(proof) => {
                 return match &args.out {
                     Some(out) => Ok(write_personal(out, proof.as_bytes())?),
@@ -436,17 +442,26 @@ pub fn prove(dir: &Path, args: &ProveArgs) -> Outcome {
 }
 
 /// `verify` of a `.tlog-proof`.
-pub fn verify_proof(text: &str, contract: &Contract, json: bool) -> Outcome {
+pub fn verify_proof(text: &str, contract: &Contract, args: &VerifyArgs) -> Outcome {
     let keys = contract.keys_of(BUS).iter();
     let keys = keys
         .filter(|key| key.usage == KeyUse::Checkpoint)
         .map(|key| &key.info);
     let proven = prove::verify(text, keys)
         .map_err(|error| coded(exit::NOT_VERIFIED, error.code(), &error))?;
-    if json {
-        say_line!("{}", proven_json(&proven, contract));
+    let witnesses = match &args.policy {
+        Some(path) => super::witness::meets(text, path)?,
+        None => Vec::new(),
+    };
+    if args.json {
+        let mut value = proven_json(&proven, contract);
+        value["witnesses"] = json!(witnesses);
+        say_line!("{value}");
     } else {
         print_proven(&proven, contract);
+        for name in witnesses {
+            say_line!("  {:<10} {name}", say("联署", "cosigned"));
+        }
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ mod install;
 mod ledger;
 mod read;
 mod serve;
+mod witness;
 
 use crate::cli::{Cli, Command};
 use crate::outcome::Outcome;
@@ -39,6 +40,7 @@ pub fn run(cli: &Cli) -> Outcome {
         Command::Read(args) => read::run(dir, args),
         Command::Bundle(args) => evidence::bundle(dir, args),
         Command::Verify(args) => evidence::verify(dir, args),
+        Command::Witness(args) => witness::run(dir, args),
         Command::Prove(args) => ledger::prove(dir, args),
         Command::WhoRead(args) => evidence::who_read(dir, args),
         Command::Consent(command) => grants::consent(dir, command),
