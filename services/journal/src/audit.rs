@@ -140,7 +140,8 @@ impl AuditCause {
     }
 }
 
-const KINDS: [AuditKind; 17] = [
+/// All of them, in the order of their Avro symbols.
+pub const AUDIT_KINDS: [AuditKind; 17] = [
     AuditKind::Delivered,
     AuditKind::Denied,
     AuditKind::Summary,
@@ -159,7 +160,8 @@ const KINDS: [AuditKind; 17] = [
     AuditKind::SlotFenced,
     AuditKind::Erased,
 ];
-const CAUSES: [AuditCause; 7] = [
+/// All of them, in the order of their Avro symbols.
+pub const AUDIT_CAUSES: [AuditCause; 7] = [
     AuditCause::Stream,
     AuditCause::Backfill,
     AuditCause::Request,
@@ -335,8 +337,8 @@ impl Audit<'_> {
             number: from.count("number")?,
             prev: from.fixed("prev")?,
             at_ms: from.long("at_ms")?,
-            kind: KINDS[from.branch("kind", KINDS.len())?],
-            cause: CAUSES[from.branch("cause", CAUSES.len())?],
+            kind: AUDIT_KINDS[from.branch("kind", AUDIT_KINDS.len())?],
+            cause: AUDIT_CAUSES[from.branch("cause", AUDIT_CAUSES.len())?],
             agreement: from.cow_text("agreement")?,
             contract: from.fixed("contract")?,
             consumer: from.cow_text("consumer")?,

@@ -22,8 +22,8 @@ pub mod topics;
 mod withdrawal;
 
 pub use audit::{
-    AUDIT_VERSION, AUDIT_WRITERS, Audit, AuditCause, AuditCounts, AuditKind, AuditWriter,
-    MAX_BITMAP_BYTES, bitmap_fields, field_bitmap,
+    AUDIT_CAUSES, AUDIT_KINDS, AUDIT_VERSION, AUDIT_WRITERS, Audit, AuditCause, AuditCounts,
+    AuditKind, AuditWriter, MAX_BITMAP_BYTES, bitmap_fields, field_bitmap,
 };
 pub use backfill::{FactBody, FactReply, Fence, Fetch, StoredFact};
 pub use chain::{CHAIN_PREFIX, CHAIN_START, Chain, ChainBreak, extend as extend_chain};

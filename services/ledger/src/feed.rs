@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mz_journal::Audit;
 
 use crate::index::{Fault, Index, IndexError, Recount, SumFault};
-use crate::limits::{INDEX_BATCH, INDEX_POLL, RETRY_MAX, RETRY_MIN};
+use crate::limits::{FOLD_EVERY, INDEX_BATCH, INDEX_POLL, RETRY_MAX, RETRY_MIN};
 use crate::log::{CHECKPOINT, Disk as _, Entry, Folder, LogFault, Stored};
 use crate::prove::{ProveError, newest};
 
@@ -101,11 +101,16 @@ pub async fn reindex(index: &Index, log: &Path) -> Result<u64, FeedError> {
 /// Keeps the index at the logs' checkpoints until `stop`.
 pub async fn follow(index: &Index, folder: &Path, stop: &AtomicBool) {
     let mut pause = RETRY_MIN;
+    let mut folded: Option<Instant> = None;
     while !stop.load(Ordering::Acquire) {
         match step(index, folder).await {
             Ok(indexed) => {
                 pause = RETRY_MIN;
                 metrics::counter!("mz_ledger_indexed_total").increment(indexed);
+                if folded.is_none_or(|last| last.elapsed() >= FOLD_EVERY) {
+                    folded = Some(Instant::now());
+                    fold(index).await;
+                }
                 rest(INDEX_POLL, stop).await;
             }
             Err(error) => {
@@ -118,6 +123,23 @@ pub async fn follow(index: &Index, folder: &Path, stop: &AtomicBool) {
                 pause = (pause * 2).min(RETRY_MAX);
             }
         }
+    }
+}
+
+/// Each batch adds a few rows of sums and one of progress: most of them can go. A login that may not do
+/// that leaves it to the owner.
+async fn fold(index: &Index) {
+    let tomorrow = chrono::Utc::now()
+        .date_naive()
+        .succ_opt()
+        .unwrap_or_default();
+    let folded = match index.fold_days(tomorrow).await {
+        Ok(sums) => index.thin_progress().await.map(|sizes| (sums, sizes)),
+        Err(error) => Err(error),
+    };
+    match folded {
+        Ok((sums, sizes)) => tracing::debug!(sums, sizes, "folded"),
+        Err(error) => tracing::debug!(error = mz_bus::chain(&error), "not folded"),
     }
 }
 

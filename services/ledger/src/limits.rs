@@ -25,4 +25,6 @@ pub const RETRY_MAX: Duration = Duration::from_secs(5);
 /// Entries that the index takes in one transaction.
 pub const INDEX_BATCH: u64 = 16_384;
 /// Between two looks for what was signed since.
-pub const INDEX_POLL: Duration = Duration::from_millis(200);
+pub const INDEX_POLL: Duration = Duration::from_millis(500);
+/// Between two times that the index's daily sums are folded.
+pub const FOLD_EVERY: Duration = Duration::from_secs(600);

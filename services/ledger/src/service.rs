@@ -1,7 +1,8 @@
 //! A running shard: reads `bus.audit`, appends, makes durable, commits, signs. In that order: what was
 //! signed was committed, what was committed is on disk. Deliveries never wait for it.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -90,7 +91,12 @@ fn lock(options: &Options) -> Result<File, LedgerError> {
         folder: folder.clone(),
         source,
     };
-    std::fs::create_dir_all(&folder).map_err(failed)?;
+    // Keyed tags are personal information: nobody else's to read.
+    let private = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder);
+    private.map_err(failed)?;
     let file = File::create(folder.join("lock")).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),

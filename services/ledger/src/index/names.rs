@@ -1,44 +1,16 @@
 //! Numbers in rows to names in answers.
 
-use mz_journal::{AUDIT_WRITERS, AuditCause, AuditKind};
+use mz_journal::{AUDIT_CAUSES, AUDIT_KINDS, AUDIT_WRITERS, AuditCause, AuditKind};
 
-const KINDS: [AuditKind; 17] = [
-    AuditKind::Delivered,
-    AuditKind::Denied,
-    AuditKind::Summary,
-    AuditKind::Lookup,
-    AuditKind::Quarantined,
-    AuditKind::Exposed,
-    AuditKind::CaseOpened,
-    AuditKind::CaseClosed,
-    AuditKind::Withdrawn,
-    AuditKind::OrderDeclined,
-    AuditKind::Superseded,
-    AuditKind::ConsentGiven,
-    AuditKind::GrantChanged,
-    AuditKind::ConsentRevoked,
-    AuditKind::ContractInForce,
-    AuditKind::SlotFenced,
-    AuditKind::Erased,
-];
-const CAUSES: [AuditCause; 7] = [
-    AuditCause::Stream,
-    AuditCause::Backfill,
-    AuditCause::Request,
-    AuditCause::Auditor,
-    AuditCause::Subject,
-    AuditCause::Operator,
-    AuditCause::Rule,
-];
 /// A number that no program wrote: `check` names the row.
 const UNKNOWN: &str = "unknown";
 
 pub(super) fn kind(number: i16) -> &'static str {
-    named(&KINDS, number).map_or(UNKNOWN, AuditKind::name)
+    named(&AUDIT_KINDS, number).map_or(UNKNOWN, AuditKind::name)
 }
 
 pub(super) fn cause(number: i16) -> &'static str {
-    named(&CAUSES, number).map_or(UNKNOWN, AuditCause::name)
+    named(&AUDIT_CAUSES, number).map_or(UNKNOWN, AuditCause::name)
 }
 
 pub(super) fn writer(number: i16) -> &'static str {
@@ -55,10 +27,10 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_journal() {
-        for (at, kind) in KINDS.iter().enumerate() {
+        for (at, kind) in AUDIT_KINDS.iter().enumerate() {
             assert_eq!(*kind as usize, at);
         }
-        for (at, cause) in CAUSES.iter().enumerate() {
+        for (at, cause) in AUDIT_CAUSES.iter().enumerate() {
             assert_eq!(*cause as usize, at);
         }
     }

@@ -109,6 +109,20 @@ impl Index {
         Ok((gone - kept).cast_unsigned())
     }
 
+    /// Drops the sizes that each log had before its newest; answers how many. The owner only.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn thin_progress(&self) -> Result<u64, IndexError> {
+        let thinned = sqlx::query(
+            "DELETE FROM progress AS old
+             WHERE size < (SELECT max(size) FROM progress WHERE log = old.log)",
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(thinned.rows_affected())
+    }
+
     /// The partitions that are a month, ascending, with their first days.
     async fn months(&self) -> Result<Vec<(String, NaiveDate)>, IndexError> {
         let names: Vec<String> = sqlx::query_scalar(

@@ -105,6 +105,11 @@ async fn folded_days_say_the_same() {
     let mut answers = Vec::new();
     for round in 0..3 {
         if round > 0 {
+            let origin = crate::index::world::ORIGIN;
+            let size = world.index.progress(origin).await.expect("progress");
+            world.index.thin_progress().await.expect("thin");
+            let kept = world.index.progress(origin).await.expect("progress");
+            assert_eq!(kept, size, "the newest size stays");
             let less = world.index.fold_days(until).await.expect("fold");
             assert_eq!(less > 0, round == 1);
         }

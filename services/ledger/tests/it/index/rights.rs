@@ -149,6 +149,7 @@ async fn a_writers_login_appends_and_asks_and_no_more() {
             "fold",
             index.fold_days(chrono::NaiveDate::default()).await.err(),
         ),
+        ("thin", index.thin_progress().await.err()),
         ("expire", {
             world
                 .index
