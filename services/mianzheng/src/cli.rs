@@ -394,6 +394,36 @@ pub enum LedgerCommand {
     Audit(LedgerAuditArgs),
     /// Make the search index again, from the logs alone
     Reindex(LedgerViewArgs),
+    /// Drop whole months of the search index that are old enough and not held; the logs stay
+    Expire {
+        /// Day before which, UTC; at least three years ago
+        #[arg(long)]
+        before: String,
+    },
+    /// Keep a period of the search index from expiring; prints the hold's number
+    Hold {
+        /// First day, UTC
+        #[arg(long)]
+        from: String,
+        /// Day after the last, UTC
+        #[arg(long)]
+        to: String,
+        /// The case, by its number
+        #[arg(long)]
+        reason: String,
+        #[arg(long)]
+        operator: String,
+    },
+    /// End a hold
+    Release {
+        /// As `hold` printed it
+        #[arg(long)]
+        hold: i64,
+        #[arg(long)]
+        reason: String,
+        #[arg(long)]
+        operator: String,
+    },
     /// Print a policy (C2SP tlog-policy): these logs, the departments' witnesses, so many of them
     Policy(LedgerPolicyArgs),
     /// Ask the search index; the question is recorded with who asked and why

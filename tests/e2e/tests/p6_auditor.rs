@@ -27,6 +27,7 @@ fn p6_an_auditor_asks_proves_and_finds() {
     departments_and_rules_are_counted(&world);
     a_delivery_is_proven_offline(&world);
     a_witness_cosigns(&world);
+    nothing_expires_too_early(&world);
     nobody_is_named(&world);
 
     let answered = [bundle["audit_id"].as_str().unwrap().to_owned()];
@@ -344,6 +345,42 @@ fn a_witness_cosigns(world: &World) {
         None,
         &[4],
     );
+}
+
+/// Three years at least, and longer while somebody holds it.
+fn nothing_expires_too_early(world: &World) {
+    let expire = |before: &str, code: i32| {
+        world
+            .it
+            .run_with(&["ledger", "expire", "--before", before], None, &[code])
+    };
+    expire("2026-11-01", 1);
+    expire("yesterday", 2);
+    expire("2020-01-01", 0);
+    let hold = [
+        "ledger",
+        "hold",
+        "--from",
+        "2020-01-01",
+        "--to",
+        "2030-01-01",
+        "--reason",
+        "案 7",
+        "--operator",
+        "sj-1",
+    ];
+    let number = world.it.run(&hold);
+    let release = [
+        "ledger",
+        "release",
+        "--hold",
+        number.trim(),
+        "--reason",
+        "结案",
+        "--operator",
+        "sj-2",
+    ];
+    world.it.run(&release);
 }
 
 /// No mark of the city is in the log or in any table of the index, and no number of a person.

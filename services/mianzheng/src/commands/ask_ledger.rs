@@ -90,7 +90,7 @@ pub fn run(dir: &Path, ask: &LedgerAsk) -> Outcome {
     Err(Failure::silent(exit::FAILED))
 }
 
-fn day(text: &str) -> Result<NaiveDate, Failure> {
+pub fn day(text: &str) -> Result<NaiveDate, Failure> {
     text.parse().map_err(|_| {
         let text = say(
             &format!("不是日期：{text}，应为 2026-11-01"),

@@ -10,7 +10,7 @@ use mz_journal::{Audit, bitmap_fields};
 use mz_keys::KeysDir;
 use mz_ledger::check::{Report, check};
 use mz_ledger::feed::{self, FeedError, IndexReport};
-use mz_ledger::index::{self, Index};
+use mz_ledger::index::{self, Index, IndexError};
 use mz_ledger::log::{CHECKPOINT, Folder};
 use mz_ledger::prove::{self, Proven};
 use mz_ledger::quorum::COSIGNED;
@@ -36,6 +36,18 @@ pub fn run(dir: &Path, command: &LedgerCommand) -> Outcome {
         LedgerCommand::Status(args) => status(dir, args),
         LedgerCommand::Audit(args) => audit(dir, args),
         LedgerCommand::Reindex(args) => reindex(dir, args),
+        LedgerCommand::Expire { before } => expire(dir, before),
+        LedgerCommand::Hold {
+            from,
+            to,
+            reason,
+            operator,
+        } => hold(dir, (from, to), reason, operator),
+        LedgerCommand::Release {
+            hold,
+            reason,
+            operator,
+        } => release(dir, *hold, reason, operator),
         LedgerCommand::Policy(args) => super::witness::policy(dir, args),
         LedgerCommand::Ask(question) => super::ask_ledger::run(dir, question),
     }
@@ -157,6 +169,65 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build();
     built.context("threads could not be started")
+}
+
+fn index_failure(error: IndexError) -> Failure {
+    coded(exit::FAILED, "LEDGER_INDEX", &error)
+}
+
+/// The first moment of a day, UTC.
+fn start_of(text: &str) -> Result<i64, Failure> {
+    let day = super::ask_ledger::day(text)?;
+    Ok(day
+        .and_time(chrono::NaiveTime::MIN)
+        .and_utc()
+        .timestamp_millis())
+}
+
+fn expire(dir: &Path, before: &str) -> Outcome {
+    let instance = Instance::open(dir)?;
+    let (runtime, before_ms) = (runtime()?, start_of(before)?);
+    let index = open_index(&instance, &runtime)?;
+    let gone = runtime
+        .block_on(index.expire(before_ms))
+        .map_err(index_failure)?;
+    for month in &gone {
+        say_line!("{}", month.format("%Y-%m"));
+    }
+    let count = gone.len();
+    say_line!(
+        "{}",
+        say(
+            &format!("删除了 {count} 个月"),
+            &format!("{count} month(s) dropped")
+        )
+    );
+    Ok(())
+}
+
+fn hold(dir: &Path, (from, to): (&str, &str), reason: &str, operator: &str) -> Outcome {
+    let instance = Instance::open(dir)?;
+    let runtime = runtime()?;
+    let index = open_index(&instance, &runtime)?;
+    let hold = index::Hold {
+        period: index::Period {
+            from_ms: start_of(from)?,
+            to_ms: start_of(to)?,
+        },
+        reason: reason.to_owned(),
+        by: operator.to_owned(),
+    };
+    let number = runtime.block_on(index.hold(&hold)).map_err(index_failure)?;
+    say_line!("{number}");
+    Ok(())
+}
+
+fn release(dir: &Path, hold: i64, reason: &str, operator: &str) -> Outcome {
+    let instance = Instance::open(dir)?;
+    let runtime = runtime()?;
+    let index = open_index(&instance, &runtime)?;
+    let ended = runtime.block_on(index.end_hold(hold, reason, operator));
+    ended.map_err(index_failure)
 }
 
 fn feed_failure(error: FeedError) -> Failure {
