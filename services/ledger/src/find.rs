@@ -1,6 +1,5 @@
 //! From an audit id to its place in a log.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -113,29 +112,4 @@ fn next(
         Ok(())
     })?;
     Ok(found)
-}
-
-/// Where many audit records are, in one walk.
-pub fn find_all(
-    stored: &Stored<'_, impl Disk>,
-    from: u64,
-) -> Result<HashMap<AuditId, u64>, LogFault> {
-    let mut all = HashMap::new();
-    stored.entries(from, stored.size(), |index, entry| {
-        if let Ok(Entry::Audit(bytes)) = Entry::read(entry)
-            && let Ok(audit) = Audit::read(bytes)
-        {
-            let (writer, lane, number) = (audit.writer, audit.lane, audit.number);
-            all.insert(
-                AuditId {
-                    writer,
-                    lane,
-                    number,
-                },
-                index,
-            );
-        }
-        Ok(())
-    })?;
-    Ok(all)
 }

@@ -19,7 +19,7 @@ mod sign;
 pub mod witness;
 
 pub use error::LedgerError;
-pub use find::{AuditId, BadAuditId, find, find_all};
+pub use find::{AuditId, BadAuditId, find};
 pub use options::{Options, Period, system_clock};
 pub use service::{Progress, run};
 pub use sign::verifier_key;

@@ -36,17 +36,17 @@ impl ProveError {
 }
 
 /// A log's newest checkpoint: as it was signed, and what it says.
-pub fn newest(disk: &impl Disk) -> Result<(String, Checkpoint), ProveError> {
+pub fn newest(disk: &impl Disk) -> Result<(Note, Checkpoint), ProveError> {
     signed(disk, CHECKPOINT)
 }
 
 /// A note of a log: its `checkpoint`, or the one with cosignatures.
-fn signed(disk: &impl Disk, name: &str) -> Result<(String, Checkpoint), ProveError> {
+fn signed(disk: &impl Disk, name: &str) -> Result<(Note, Checkpoint), ProveError> {
     let bytes = disk.read(name).map_err(LogFault::from)?;
     let note = bytes.and_then(|bytes| Note::parse(bytes).ok());
     let note = note.ok_or(ProveError::Checkpoint)?;
     let said = Checkpoint::parse(note.text()).map_err(|_| ProveError::Checkpoint)?;
-    Ok((note.to_string(), said))
+    Ok((note, said))
 }
 
 /// Proves that a record is in the log: the text of a `.tlog-proof` file. The entry itself is its `extra`
@@ -57,14 +57,14 @@ pub fn prove(disk: &impl Disk, id: AuditId) -> Result<String, ProveError> {
 
 /// The same under another note of the log, for instance [`crate::quorum::COSIGNED`].
 pub fn prove_under(disk: &impl Disk, id: AuditId, note: &str) -> Result<String, ProveError> {
-    let (checkpoint, said) = signed(disk, note)?;
+    let (note, said) = signed(disk, note)?;
     let stored = Stored::new(disk, said.size);
     let index = find(&stored, id)?.ok_or(ProveError::Unknown(id))?;
     let hashes = merkle::inclusion(index, said.size, &stored.hashes());
     let proof = Proof {
         index,
         hashes: hashes.map_err(|_| ProveError::Tiles)?,
-        checkpoint,
+        checkpoint: note.to_string(),
         extra: Some(stored.entry(index)?),
     };
     Ok(proof.encode())

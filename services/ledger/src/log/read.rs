@@ -7,6 +7,9 @@ use mz_tlog::tile::{self, TileHashes, TileKind, TilePath};
 
 use crate::log::disk::Disk;
 
+/// Before each entry of a bundle.
+const LENGTH_BYTES: usize = 2;
+
 /// Why a log can't be read as it should be. Names tiles and sizes, never what is in an entry.
 #[derive(Debug, thiserror::Error)]
 pub enum LogFault {
@@ -110,12 +113,10 @@ impl<'d, D: Disk> Stored<'d, D> {
             index,
             width: width as u16,
         };
-        let bytes = self.fetch(&path)?;
-        let mut prefix = Vec::new();
-        let mut found = 0;
+        let mut bytes = self.fetch(&path)?;
+        let (mut found, mut length) = (0, 0);
         for entry in tile::entries(&bytes).take(width) {
-            tile::push_entry(&mut prefix, entry.map_err(LogFault::tile)?)
-                .map_err(LogFault::tile)?;
+            length += LENGTH_BYTES + entry.map_err(LogFault::tile)?.len();
             found += 1;
         }
         if found < width {
@@ -125,7 +126,8 @@ impl<'d, D: Disk> Stored<'d, D> {
                 found,
             });
         }
-        Ok(prefix)
+        bytes.truncate(length);
+        Ok(bytes)
     }
 
     /// Entries `from..to` of one bundle or of many, in order, with their indices. `to` is at most the size.

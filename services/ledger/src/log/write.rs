@@ -10,12 +10,11 @@ use crate::log::read::{LogFault, Stored};
 /// Hashes of one full tile.
 const FULL: usize = TILE_WIDTH as usize;
 
-/// A log that is being written. One process at a time: see [`crate::Service`].
+/// A log that is being written. One process at a time: see [`crate::run`].
 #[derive(Debug)]
 pub struct Log<D> {
     disk: D,
     origin: String,
-    size: u64,
     frontier: Frontier,
     /// Hashes of the rightmost tile of each tile level, lowest first.
     edge: Vec<Vec<Hash>>,
@@ -33,7 +32,6 @@ impl<D: Disk> Log<D> {
         Self {
             disk,
             origin: origin.to_owned(),
-            size: 0,
             frontier: Frontier::default(),
             edge: Vec::new(),
             written: Vec::new(),
@@ -68,7 +66,6 @@ impl<D: Disk> Log<D> {
         Ok(Self {
             disk,
             origin: origin.to_owned(),
-            size,
             frontier,
             edge,
             written,
@@ -82,8 +79,8 @@ impl<D: Disk> Log<D> {
     }
 
     /// Entries, flushed or not.
-    pub const fn size(&self) -> u64 {
-        self.size
+    pub fn size(&self) -> u64 {
+        self.frontier.size()
     }
 
     /// RFC 6962 tree head over all entries.
@@ -101,12 +98,11 @@ impl<D: Disk> Log<D> {
 
     /// Appends an entry; answers its index. Nothing is durable before [`Log::flush`].
     pub fn append(&mut self, entry: &[u8]) -> Result<u64, LogFault> {
-        let index = self.size;
+        let index = self.size();
         tile::push_entry(&mut self.bundle, entry).map_err(LogFault::tile)?;
         let leaf = leaf_hash(entry);
         self.frontier.push(leaf);
-        self.size += 1;
-        if self.size.is_multiple_of(FULL as u64) {
+        if self.size().is_multiple_of(FULL as u64) {
             let path = full_tile(TileKind::Entries, index >> 8);
             self.disk.write(&path.path(), &self.bundle)?;
             self.outgrow(path);
@@ -127,7 +123,7 @@ impl<D: Disk> Log<D> {
         }
         let full = std::mem::replace(&mut self.edge[level], Vec::with_capacity(FULL));
         self.written[level] = 0;
-        let index = (self.size >> (8 * (level + 1))) - 1;
+        let index = (self.size() >> (8 * (level + 1))) - 1;
         // Below eight levels: an index has 64 bits.
         let path = full_tile(TileKind::Hashes { level: level as u8 }, index);
         self.disk.write(&path.path(), full.as_flattened())?;
@@ -145,7 +141,7 @@ impl<D: Disk> Log<D> {
             if hashes.is_empty() || hashes.len() == self.written[level] {
                 continue;
             }
-            let index = self.size >> (8 * (level + 1));
+            let index = self.size() >> (8 * (level + 1));
             // Fit: below eight levels, below 256 hashes.
             let (kind, width) = (TileKind::Hashes { level: level as u8 }, hashes.len() as u16);
             let path = TilePath { kind, index, width };

@@ -219,14 +219,14 @@ fn resident_bytes() -> Option<f64> {
 }
 
 /// Spreads numbers as the HMAC behind a tag does (SplitMix64).
-fn mix(number: u64) -> u64 {
+pub(super) fn mix(number: u64) -> u64 {
     let mut x = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
 
-fn tag(number: u64) -> [u8; 16] {
+pub(super) fn tag(number: u64) -> [u8; 16] {
     let mut tag = [0; 16];
     tag[..8].copy_from_slice(&mix(number).to_le_bytes());
     tag[8..].copy_from_slice(&mix(!number).to_le_bytes());

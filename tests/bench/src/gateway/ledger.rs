@@ -1,6 +1,7 @@
 //! The ledger beside a bare sequential write of the same bytes, its index beside a bare COPY of the same
 //! rows, and how long "who read this person's data" takes as the index grows.
 
+use super::grants::{mix, tag};
 use super::publish::now_us;
 use super::report::round;
 use super::world::{Side, World};
@@ -181,21 +182,6 @@ fn rate(count: u64, took: Duration) -> f64 {
 fn median(mut all: Vec<f64>) -> f64 {
     all.sort_by(f64::total_cmp);
     round(all.get(all.len() / 2).copied().unwrap_or_default())
-}
-
-/// SplitMix64, as the HMAC behind a tag spreads.
-fn mix(number: u64) -> u64 {
-    let mut x = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
-fn tag(number: u64) -> [u8; 16] {
-    let mut tag = [0; 16];
-    tag[..8].copy_from_slice(&mix(number).to_le_bytes());
-    tag[8..].copy_from_slice(&mix(!number).to_le_bytes());
-    tag
 }
 
 /// A delivery as the gateway records it.
