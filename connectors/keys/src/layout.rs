@@ -95,6 +95,10 @@ impl KeysDir {
     pub fn pseudonym_key(&self) -> PathBuf {
         self.0.join("bus/pseudonym.key")
     }
+    /// The key of the function that labels people in the ledger.
+    pub fn vrf_key(&self) -> PathBuf {
+        self.signing_key(BUS, KeyUse::Vrf)
+    }
     /// The audit log's key.
     pub fn audit_key(&self) -> PathBuf {
         self.0.join("bus/audit.key")

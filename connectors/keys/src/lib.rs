@@ -9,6 +9,7 @@
 //! - [`approvals`]: a provider's signatures under the agreements that open its data.
 //! - [`evidence`]: the bytes a citizen's app signs, and their check.
 //! - [`rotate`]: a new seal key beside the old one; revocation by last accepted batch.
+//! - [`vrf`]: the provable label of a person in the ledger.
 //! - [`wrap`]: keys for data at rest, wrapped by a master key behind a key URI.
 //! - [`layout`]: where each file lives and which principals exist.
 //!
@@ -25,6 +26,7 @@ pub mod rotate;
 pub mod secret;
 pub mod sign;
 pub mod tags;
+pub mod vrf;
 pub mod wrap;
 
 pub use approvals::sign_approvals;
@@ -35,4 +37,5 @@ pub use rotate::{revoke, rotate_seal_key};
 pub use secret::SecretKey;
 pub use sign::{department_signer, signer};
 pub use tags::{AgreementKey, AuditKey, PlacementKey, PseudonymKey, RecordKey, SubjectKey};
+pub use vrf::SubjectVrf;
 pub use wrap::{DataKey, KeyWrapper, WrapError, wrapper};

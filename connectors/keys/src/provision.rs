@@ -7,6 +7,7 @@ use crate::layout::{self, BUS, BUS_PRINCIPALS, DEPARTMENT_ROLES, KeysDir};
 use crate::public::{KeyUse, PublicKeys};
 use crate::secret::{SecretKey, private_dir, write_private_new};
 use crate::sign::ensure_signing_key;
+use crate::vrf::SubjectVrf;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -75,6 +76,9 @@ pub fn provision(
         KeyUse::Checkpoint,
     ];
     ensure_listed(&keys, contract_root, BUS, &uses, &mut report)?;
+    ensure_secret(keys.vrf_key(), &mut report)?;
+    let public = SubjectVrf::load(&keys.vrf_key())?.public();
+    list(contract_root, BUS, &[(KeyUse::Vrf, public)], &mut report)?;
 
     for department in departments.iter().map(AsRef::as_ref) {
         private_dir(&dir.join(department))?;
@@ -110,14 +114,27 @@ fn ensure_listed(
     uses: &[KeyUse],
     report: &mut Report,
 ) -> Result<(), KeyError> {
-    let file = layout::public_file(contract_root, owner);
-    let mut listed = PublicKeys::read(&file)?;
-    let mut changed = false;
+    let mut publics = Vec::new();
     for usage in uses {
         let path = keys.signing_key(owner, *usage);
         let (public, made) = ensure_signing_key(&path)?;
         report.note(path, made);
-        let (id, new) = listed.list(owner, *usage, &public);
+        publics.push((*usage, public));
+    }
+    list(contract_root, owner, &publics, report)
+}
+
+fn list(
+    contract_root: &Path,
+    owner: &str,
+    publics: &[(KeyUse, [u8; 32])],
+    report: &mut Report,
+) -> Result<(), KeyError> {
+    let file = layout::public_file(contract_root, owner);
+    let mut listed = PublicKeys::read(&file)?;
+    let mut changed = false;
+    for (usage, public) in publics {
+        let (id, new) = listed.list(owner, *usage, public);
         if new {
             report.listed.push(id);
             changed = true;

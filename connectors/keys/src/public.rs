@@ -12,6 +12,8 @@ use std::path::Path;
 
 /// The only suite whose keys this build makes.
 pub const SUITE_ED25519: &str = "ed25519-sha256";
+/// Of the key that labels people in the ledger: RFC 9381 over ristretto255 (<https://c2sp.org/vrf-r255>).
+pub const SUITE_VRF: &str = "vrf-r255";
 
 /// What a key may sign. Kept apart: a stolen sealing key must not approve agreements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub enum KeyUse {
     Checkpoint,
     /// Cosigns checkpoints, for a department's witness.
     Witness,
+    /// Labels people in the ledger, for the bus: it proves a label and signs nothing.
+    Vrf,
 }
 
 impl KeyUse {
@@ -44,6 +48,15 @@ impl KeyUse {
             Self::Evidence => "evidence",
             Self::Checkpoint => "checkpoint",
             Self::Witness => "witness",
+            Self::Vrf => "vrf",
+        }
+    }
+
+    /// The suite of the keys that this build makes for it.
+    pub const fn suite(self) -> &'static str {
+        match self {
+            Self::Vrf => SUITE_VRF,
+            _ => SUITE_ED25519,
         }
     }
 }
@@ -146,7 +159,7 @@ impl PublicKeys {
         self.keys.push(PublicKey {
             id: id.clone(),
             usage,
-            suite: SUITE_ED25519.to_owned(),
+            suite: usage.suite().to_owned(),
             public: BASE64.encode(public),
             status: KeyStatus::Active,
         });

@@ -96,6 +96,7 @@ pub const ALL: &[&str] = &[
     "KEY_DUPLICATE_ID",
     "KEY_MALFORMED",
     "KEY_REUSED",
+    "KEY_USE_FOREIGN",
     "KEY_WEAK",
     "LANES_INVALID",
     "LAW_MISSING",

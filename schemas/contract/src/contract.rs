@@ -11,7 +11,7 @@ use crate::dataset::{Dataset, DatasetIx};
 use crate::department::Department;
 use crate::fault::Fault;
 use crate::item::ServiceItem;
-use crate::keys::PublicKey;
+use crate::keys::{PublicKey, VrfKey};
 use crate::load;
 use crate::reasons::{Reasons, Text};
 use crate::schema_ids::{SchemaEntry, SchemaIds};
@@ -62,6 +62,8 @@ pub struct Contract {
     pub reasons: Reasons,
     pub schema_ids: SchemaIds,
     pub bus_keys: Vec<PublicKey>,
+    /// The bus's keys that label people in the ledger.
+    pub vrf_keys: Vec<VrfKey>,
     pub(crate) sections_by_dataset: Vec<Vec<SectionRef>>,
 }
 

@@ -21,6 +21,8 @@ pub enum KeyUse {
     Checkpoint,
     /// Cosignatures of checkpoints, by a department's witness.
     Witness,
+    /// Labels of people in the ledger, by the bus. It signs nothing: [`Contract::vrf_keys`].
+    Vrf,
 }
 
 /// A published key.
@@ -32,6 +34,18 @@ pub struct PublicKey {
     /// Why it was revoked, as published.
     pub revoked_because: Option<String>,
 }
+
+/// The public half of the function that labels people in the ledger (RFC 9381, <https://c2sp.org/vrf-r255>).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VrfKey {
+    pub id: String,
+    pub public: [u8; 32],
+    /// Nobody is labelled by it any more; what it labelled stays provable.
+    pub revoked: bool,
+}
+
+/// How the contract writes the suite of such a key.
+pub(crate) const VRF_SUITE: &str = "vrf-r255";
 
 impl Contract {
     /// The keys a department published; those of the bus under `BUS`.

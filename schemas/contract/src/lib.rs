@@ -47,7 +47,7 @@ pub use expr::{EvalError, Expr};
 pub use fault::Fault;
 pub use id_number::{ID_INPUT_MAX_BYTES, ID_LENGTH, IdFault, IdNumber, check_character};
 pub use item::{Cardinality, FactNeed, FactState, Outcome, ServiceItem};
-pub use keys::{KeyUse, PublicKey};
+pub use keys::{KeyUse, PublicKey, VrfKey};
 pub use lint::{IdsReport, Lint, allocate_schema_ids, lint, load_draft};
 pub use reasons::{Lang, Reason, Reasons, Text};
 pub use schema_ids::{SchemaEntry, SchemaIds, SchemaKey};

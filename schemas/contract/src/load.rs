@@ -82,7 +82,7 @@ fn load_tree(root: &Path, tree: &Tree, mode: Mode, mut faults: Faults) -> Loaded
     let reasons = read_reasons(tree, &mut faults);
 
     let mut departments = departments::load(tree, &mut faults);
-    let bus_keys = departments::load_keys(tree, &mut departments, &mut faults);
+    let (bus_keys, vrf_keys) = departments::load_keys(tree, &mut departments, &mut faults);
     let mut datasets = datasets::load(tree, &departments, &mut faults);
     compat::check(&datasets, tree, &mut faults);
     let ids = schema_ids::parse(
@@ -186,6 +186,7 @@ fn load_tree(root: &Path, tree: &Tree, mode: Mode, mut faults: Faults) -> Loaded
         reasons: reasons.clone(),
         schema_ids: ids,
         bus_keys,
+        vrf_keys,
         sections_by_dataset,
     };
     Loaded {

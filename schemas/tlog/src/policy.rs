@@ -182,12 +182,18 @@ impl Policy {
     /// could count refuses the note.
     pub fn check(&self, note: &Note) -> Result<Accepted, PolicyError> {
         let checkpoint = Checkpoint::parse(note.text())?;
-        let mut signed = Err(PolicyError::UnknownLog(checkpoint.origin.clone()));
-        for log in self
-            .logs
-            .iter()
-            .filter(|log| log.key.name() == checkpoint.origin)
-        {
+        let origin = checkpoint.origin.clone();
+        self.check_as(note, &origin)
+    }
+
+    /// The same for a note in the form of a checkpoint that the log `name` signed, whatever its own origin.
+    ///
+    /// # Errors
+    /// As [`Policy::check`].
+    pub fn check_as(&self, note: &Note, name: &str) -> Result<Accepted, PolicyError> {
+        let checkpoint = Checkpoint::parse(note.text())?;
+        let mut signed = Err(PolicyError::UnknownLog(name.to_owned()));
+        for log in self.logs.iter().filter(|log| log.key.name() == name) {
             match note.verify(&log.key) {
                 Ok(_) => signed = Ok(()),
                 // Another key of the same log may have signed.

@@ -80,6 +80,11 @@ pub enum AuditKind {
     SlotFenced,
     /// A person's key was destroyed.
     Erased,
+    /// From here on, people of this lane are labelled by this verifiable random function: `event` is its
+    /// public key.
+    SubjectKey,
+    /// The value of that function for the person that `subject` stands for is `event`; `record` names the key.
+    SubjectBound,
 }
 
 impl AuditKind {
@@ -103,6 +108,8 @@ impl AuditKind {
             Self::ContractInForce => "contract_in_force",
             Self::SlotFenced => "slot_fenced",
             Self::Erased => "erased",
+            Self::SubjectKey => "subject_key",
+            Self::SubjectBound => "subject_bound",
         }
     }
 }
@@ -141,7 +148,7 @@ impl AuditCause {
 }
 
 /// All of them, in the order of their Avro symbols.
-pub const AUDIT_KINDS: [AuditKind; 17] = [
+pub const AUDIT_KINDS: [AuditKind; 19] = [
     AuditKind::Delivered,
     AuditKind::Denied,
     AuditKind::Summary,
@@ -159,6 +166,8 @@ pub const AUDIT_KINDS: [AuditKind; 17] = [
     AuditKind::ContractInForce,
     AuditKind::SlotFenced,
     AuditKind::Erased,
+    AuditKind::SubjectKey,
+    AuditKind::SubjectBound,
 ];
 /// All of them, in the order of their Avro symbols.
 pub const AUDIT_CAUSES: [AuditCause; 7] = [

@@ -2,6 +2,7 @@
 //! order, numbered and chained by those who wrote it, under a tree head that is signed once it is durable
 //! and committed.
 
+pub mod absence;
 pub mod check;
 mod commit;
 mod error;

@@ -28,3 +28,9 @@ pub const INDEX_BATCH: u64 = 16_384;
 pub const INDEX_POLL: Duration = Duration::from_millis(500);
 /// Between two times that the index's daily sums are folded.
 pub const FOLD_EVERY: Duration = Duration::from_secs(600);
+/// The log must have taken what the bus holds within this time for a range to be closed.
+pub const CLOSE_WITHIN: Duration = Duration::from_secs(60);
+/// Ranges that one proof of absence shows.
+pub const MAX_RANGES_SHOWN: usize = 8_192;
+/// Longest proof of absence that is read, bytes.
+pub const MAX_ABSENCE_BYTES: usize = 64 << 20;

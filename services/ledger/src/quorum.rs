@@ -15,11 +15,14 @@ use mz_tlog::merkle::{self, Hash};
 use mz_tlog::note::Note;
 use mz_tlog::policy::Policy;
 
+use crate::absence::{self, Statement, filed};
 use crate::log::{CHECKPOINT, Disk as _, Folder, LogFault, Stored};
 use crate::witness::limits::{
     KEPT_COSIGNATURES, MAX_FAULTS, MAX_KEY_BYTES, MAX_POLL_RECORDS, OFFER_EVERY,
 };
-use crate::witness::{Arrived, Complete, OFFERED, What, log_keys, log_name, published, replace_as};
+use crate::witness::{
+    Arrived, Complete, OFFERED, Said, What, log_keys, log_name, published, replace_as,
+};
 
 /// The newest checkpoint with a quorum of cosignatures.
 pub const COSIGNED: &str = "checkpoint.cosigned";
@@ -93,6 +96,8 @@ pub struct Quorum {
     policy: Policy,
     reader: Reader,
     logs: BTreeMap<String, Collected>,
+    /// Lines by witness, of each log's closed ranges.
+    ranges: BTreeMap<(String, u64), BTreeMap<String, String>>,
 }
 
 impl Quorum {
@@ -114,6 +119,7 @@ impl Quorum {
             policy,
             reader,
             logs: BTreeMap::new(),
+            ranges: BTreeMap::new(),
         })
     }
 
@@ -182,6 +188,10 @@ impl Quorum {
             Ok(said) => said,
             Err(code) => return Ok(Err((code, None))),
         };
+        if let Some((log, number)) = Statement::split(&said.origin) {
+            let log = log.to_owned();
+            return self.take_range(&log, number, said);
+        }
         let Some(disk) = self.disk(&said.origin) else {
             return Ok(Err(("WITNESS_ORIGIN_FOREIGN", None)));
         };
@@ -212,6 +222,37 @@ impl Quorum {
         });
         kept.sort_by_key(|known| std::cmp::Reverse(known.size));
         kept.truncate(KEPT_COSIGNATURES);
+        Ok(Ok(()))
+    }
+
+    /// A cosignature of a closed range: of the statement that lies there, or of another.
+    fn take_range(
+        &mut self,
+        origin: &str,
+        number: u64,
+        said: Said,
+    ) -> Result<Result<(), Fault>, QuorumError> {
+        let (What::Cosigned { note, line }, Some(mut disk)) = (said.what, self.disk(origin)) else {
+            return Ok(Err(("WITNESS_ORIGIN_FOREIGN", None)));
+        };
+        let there = filed::statement(&disk, origin, number).ok().flatten();
+        let Some((ours, _)) = there.filter(|(ours, _)| ours.text() == note.text()) else {
+            return Ok(Err(("WITNESS_STATEMENT_DIFFERS", Some(note.to_string()))));
+        };
+        let lines = self.ranges.entry((origin.to_owned(), number)).or_default();
+        lines.insert(said.witness, line);
+        let all = ours.lines().chain(lines.values().cloned());
+        let Ok(cosigned) = Note::assemble(ours.text(), all) else {
+            return Ok(Err(("WITNESS_COSIGNATURE_MALFORMED", None)));
+        };
+        if self.policy.check_as(&cosigned, origin).is_ok() {
+            let path = absence::path(number, absence::COSIGNED);
+            let put = disk.replace(&path, cosigned.to_string().as_bytes());
+            put.map_err(|error| QuorumError::Log {
+                origin: origin.to_owned(),
+                source: error.into(),
+            })?;
+        }
         Ok(Ok(()))
     }
 

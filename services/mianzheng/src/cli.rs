@@ -341,8 +341,11 @@ pub struct BundleArgs {
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Evidence bundle (JSON), or a proof that `prove` made
+    /// Evidence bundle (JSON), or a proof that `prove` or `ledger absence` made
     pub file: PathBuf,
+    /// A proof of absence: `-`, whom it is about, from standard input
+    #[arg(long)]
+    pub id: Option<String>,
     /// Contract with the public keys; the installation's when absent
     #[arg(long)]
     pub contract: Option<PathBuf>,

@@ -64,6 +64,19 @@ pub struct Ledger {
     /// When a log is closed and the next one opened.
     #[serde(default)]
     pub period: LedgerPeriod,
+    /// How often what was logged is closed for proofs of absence.
+    #[serde(default)]
+    pub close: LedgerClose,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LedgerClose {
+    #[default]
+    Day,
+    Hour,
+    /// By the command only.
+    Never,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +93,7 @@ impl Default for Ledger {
             folder: ledger_folder(),
             shards: 1,
             period: LedgerPeriod::Year,
+            close: LedgerClose::Day,
         }
     }
 }

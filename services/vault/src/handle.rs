@@ -6,6 +6,7 @@ use std::time::Instant;
 use mz_contract::words::{self, WordsFault};
 use mz_contract::{Contract, IdNumber};
 use mz_journal::{GrantId, SubjectTag};
+use mz_keys::vrf::{PROOF_LEN, SubjectLabel};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -56,6 +57,12 @@ impl Handle {
         self.shared.keys.place(id, self.shared.lanes)
     }
 
+    /// A person's label in the ledger, and its proof (RFC 9381). Record who asks before giving it away.
+    pub fn label(&self, id: &IdNumber) -> (SubjectLabel, [u8; PROOF_LEN]) {
+        let vrf = &self.shared.keys.vrf;
+        (vrf.label(id), vrf.prove(id))
+    }
+
     /// The evidence bundle of a service item about one person, for the department `caller`.
     /// Its audit records are committed when this returns.
     pub async fn bundle(&self, caller: &str, request: BundleRequest) -> Result<Bundle, Refusal> {
@@ -65,7 +72,12 @@ impl Handle {
         if self.contract().item(&request.item).is_none() {
             return Err(Refusal::ItemUnknown);
         }
-        let (lane, subject, case) = self.find(&request.subject)?;
+        let Found {
+            lane,
+            subject,
+            person,
+            case,
+        } = self.find(&request.subject)?;
         // Before every source's status was read once, all of them would seem to be down.
         if !self.shared.freshness.is_loaded() {
             return Err(Refusal::Unavailable);
@@ -76,6 +88,7 @@ impl Handle {
             item: request.item,
             lane,
             subject,
+            person,
             case,
             caller: caller.to_owned(),
             operator: request.operator,
@@ -103,6 +116,7 @@ impl Handle {
         let ask = AuditorAsk {
             lane,
             subject,
+            person: Some(id.clone()),
             caller: caller.to_owned(),
             operator: operator.to_owned(),
             reason: reason.to_owned(),
@@ -129,6 +143,7 @@ impl Handle {
             let ask = AuditorAsk {
                 lane,
                 subject: SubjectTag::default(),
+                person: None,
                 caller: caller.to_owned(),
                 operator: operator.to_owned(),
                 reason: reason.to_owned(),
@@ -142,18 +157,28 @@ impl Handle {
         Err(refusal)
     }
 
-    fn find(&self, query: &SubjectQuery) -> Result<(u16, SubjectTag, Option<GrantId>), Refusal> {
+    fn find(&self, query: &SubjectQuery) -> Result<Found, Refusal> {
         match query {
             SubjectQuery::Id(text) => {
                 let id =
                     IdNumber::parse(text).map_err(|fault| Refusal::SubjectInvalid(fault.code()))?;
                 let (lane, subject) = self.place(&id);
-                Ok((lane, subject, None))
+                Ok(Found {
+                    lane,
+                    subject,
+                    person: Some(id),
+                    case: None,
+                })
             }
             SubjectQuery::Case(text) => {
                 let case = GrantId::from_hex(text).ok_or(Refusal::CaseInvalid)?;
                 match self.shared.case(case) {
-                    Some((lane, subject)) => Ok((lane, subject, Some(case))),
+                    Some((lane, subject)) => Ok(Found {
+                        lane,
+                        subject,
+                        person: None,
+                        case: Some(case),
+                    }),
                     // With lanes elsewhere, nobody here can say that there is no such case.
                     None if self.shared.open_slots() < self.shared.slots as usize => {
                         Err(Refusal::LaneElsewhere)
@@ -163,6 +188,14 @@ impl Handle {
             }
         }
     }
+}
+
+/// Whom a request is about.
+struct Found {
+    lane: u16,
+    subject: SubjectTag,
+    person: Option<IdNumber>,
+    case: Option<GrantId>,
 }
 
 /// An operator id names an employee in the department's own directory. It is never a citizen's

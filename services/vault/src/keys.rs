@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mz_contract::IdNumber;
 use mz_journal::SubjectTag;
-use mz_keys::{AuditKey, KeyWrapper, PlacementKey, PseudonymKey, SubjectKey};
+use mz_keys::{AuditKey, KeyWrapper, PlacementKey, PseudonymKey, SubjectKey, SubjectVrf};
 use mz_seal::Signer;
 
 #[derive(Clone)]
@@ -13,6 +13,8 @@ pub struct VaultKeys {
     pub subject: SubjectKey,
     pub pseudonym: PseudonymKey,
     pub audit: AuditKey,
+    /// Labels people in the ledger.
+    pub vrf: SubjectVrf,
     /// The bus's seal key: signs bundles.
     pub signer: Arc<dyn Signer>,
     /// The master key: wraps the keys under which people's facts rest.

@@ -24,6 +24,12 @@ pub const MAX_PENDING: usize = 2_048;
 pub const MAX_FETCHES_PER_TURN: usize = 256;
 /// Erasures carried out in one transaction.
 pub const MAX_ERASURES_PER_TURN: usize = 16;
+/// Labels of people told to `bus.audit` in one transaction.
+pub const MAX_LABELS_PER_TURN: usize = 1_024;
+/// Labels that are still to be told, read from the store at once.
+pub const MAX_UNTOLD_ROWS: i64 = 65_536;
+/// People that one slot remembers as labelled (about 40 bytes each).
+pub const MAX_KNOWN_LABELS: usize = 1 << 20;
 /// A bundle waits this long for facts that were published before it was asked for.
 pub const CATCH_UP: Duration = Duration::from_secs(2);
 /// A slot writes its grants position at least this often while grants change.

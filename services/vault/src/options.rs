@@ -7,7 +7,8 @@ use mz_bus::BusOptions;
 use mz_contract::Contract;
 use mz_keys::public::KeyUse;
 use mz_keys::{
-    AuditKey, KeyError, KeysDir, PlacementKey, PseudonymKey, SubjectKey, department_signer, wrapper,
+    AuditKey, KeyError, KeysDir, PlacementKey, PseudonymKey, SubjectKey, SubjectVrf,
+    department_signer, wrapper,
 };
 
 use crate::keys::VaultKeys;
@@ -67,6 +68,7 @@ impl VaultKeys {
             subject: SubjectKey::load(&keys.subject_key())?,
             pseudonym: PseudonymKey::load(&keys.pseudonym_key())?,
             audit: AuditKey::load(&keys.audit_key())?,
+            vrf: SubjectVrf::listed(keys, contract_root)?,
             signer: department_signer(keys, contract_root, mz_contract::BUS, KeyUse::Seal)?.into(),
         })
     }

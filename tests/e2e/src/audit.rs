@@ -474,6 +474,8 @@ pub fn kinds(
         ("contracts in force", AuditKind::ContractInForce),
         ("slots fenced", AuditKind::SlotFenced),
         ("erasures", AuditKind::Erased),
+        ("label keys", AuditKind::SubjectKey),
+        ("people labelled", AuditKind::SubjectBound),
     ];
     let told: Vec<String> = kinds
         .iter()

@@ -21,12 +21,14 @@ fn p6_an_auditor_asks_proves_and_finds() {
     let (settler, outsider) = (&story["settler"].id, &story["outsider"].id);
     let (_, bundle) = world.bundle(settler, "settler");
     world.settle();
+    let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     indexed(&world);
 
     the_index_says_what_the_log_says(&world, settler, outsider);
     departments_and_rules_are_counted(&world);
     a_delivery_is_proven_offline(&world);
     a_witness_cosigns(&world);
+    what_was_not_read_is_proven(&world, settler, outsider, &now);
     nothing_expires_too_early(&world);
     nobody_is_named(&world);
 
@@ -347,6 +349,114 @@ fn a_witness_cosigns(world: &World) {
     );
 }
 
+/// As docs/auditor.md has it: police never asked about the outsider, and nobody can prove the same about the
+/// settler.
+fn what_was_not_read_is_proven(world: &World, settler: &str, outsider: &str, until: &str) {
+    let contract = world.it.contract_root().display().to_string();
+    let policy = world
+        .it
+        .dir()
+        .join("ledger/tlog-policy")
+        .display()
+        .to_string();
+    let file = world.it.dir().join("x.absence").display().to_string();
+    let prove = |department: &str, id: &str, code: i32| {
+        let args = [
+            "ledger",
+            "absence",
+            "--id",
+            "-",
+            "--department",
+            department,
+            "--from",
+            "2026-01-01",
+            "--to",
+            until,
+            "--operator",
+            "sj-1",
+            "--reason",
+            "信访 119",
+            "--cosigned",
+            "--out",
+            &file,
+            "--lang",
+            "en",
+        ];
+        world.it.run_with(&args, Some(&format!("{id}\n")), &[code])
+    };
+    prove("police", outsider, 1);
+    // Until the vault has labelled everybody, and what is asked for is long enough ago.
+    wait::until(
+        "the range to be closed and cosigned",
+        2 * CATCH_UP,
+        || {
+            let closed = world.it.output(&["ledger", "close"], None);
+            assert!(matches!(closed.status.code(), Some(0 | 1)));
+            world
+                .it
+                .run(&["witness", "--department", "police", "--once"]);
+            let args = [
+                "ledger",
+                "absence",
+                "--id",
+                "-",
+                "--department",
+                "police",
+                "--from",
+                "2026-01-01",
+                "--to",
+                until,
+                "--operator",
+                "sj-1",
+                "--reason",
+                "信访 119",
+                "--cosigned",
+                "--out",
+                &file,
+            ];
+            let input = format!("{outsider}\n");
+            world.it.output(&args, Some(&input)).status.success()
+        },
+        |proven| *proven,
+    );
+    let verify = |id: &str, code: i32| -> Value {
+        let args = [
+            "verify",
+            &file,
+            "--contract",
+            &contract,
+            "--policy",
+            &policy,
+            "--id",
+            "-",
+            "--json",
+        ];
+        let text = world.it.run_with(&args, Some(&format!("{id}\n")), &[code]);
+        serde_json::from_str(&text).unwrap_or_default()
+    };
+    let proven = verify(outsider, 0);
+    assert_eq!(proven["nothing"], true, "{proven:#}");
+    assert_eq!(proven["department"], "police");
+    assert_eq!(proven["witnesses"], serde_json::json!(["police"]));
+    // It is about nobody else.
+    verify(settler, 4);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(!text.contains(outsider));
+    prove("police", settler, 0);
+    let read = verify(settler, 0);
+    assert_eq!(read["nothing"], false, "{read:#}");
+    assert!(read["read"][0]["count"].as_u64() > Some(3), "{read:#}");
+    prove("union", settler, 0);
+    assert_eq!(verify(settler, 0)["nothing"], true);
+    prove("polcie", settler, 2);
+    // Asking was recorded.
+    let question = |entry: &Value| entry["reason"] == "信访 119";
+    wait::value("the question to be logged", CATCH_UP, || {
+        let entries = ask(world, &["who-read", "--id", "-"], Some(outsider));
+        entries.iter().any(question).then_some(())
+    });
+}
+
 /// Three years at least, and longer while somebody holds it.
 fn nothing_expires_too_early(world: &World) {
     let expire = |before: &str, code: i32| {
@@ -464,6 +574,17 @@ fn whatever_is_altered_is_named(world: &World) {
     let said = audit(4);
     assert!(said.contains("LEDGER_ENTRY_ALTERED"), "{said}");
     std::fs::write(&bundle, good).unwrap();
+    // What was closed: a leaf that says something else.
+    let leaves = bundle.parent().unwrap().parent().unwrap().parent().unwrap();
+    let leaves = leaves.join("absence/0/leaves");
+    let good = std::fs::read(&leaves).unwrap();
+    let mut other = good.clone();
+    other[40] ^= 1;
+    std::fs::write(&leaves, other).unwrap();
+    let said = audit(4);
+    assert!(said.contains("LEDGER_RANGE_DIFFERS"), "{said}");
+    std::fs::write(&leaves, good).unwrap();
+    audit(0);
     // From the log alone.
     database::execute(url, "DELETE FROM ledger.usage_day");
     let said = audit(4);

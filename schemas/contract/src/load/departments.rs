@@ -10,7 +10,7 @@ use serde_saphyr::Location;
 use super::{is_name, is_reserved, text};
 use crate::department::{Department, is_uscc};
 use crate::fault::Faults;
-use crate::keys::{KeyUse, PublicKey};
+use crate::keys::{KeyUse, PublicKey, VRF_SUITE, VrfKey};
 use crate::raw::{RawDepartment, RawKey, RawKeyStatus, RawKeys};
 use crate::tree::Tree;
 use crate::yaml::{self, Located};
@@ -61,7 +61,7 @@ pub(super) fn load_keys(
     tree: &Tree,
     departments: &mut [Department],
     faults: &mut Faults,
-) -> Vec<PublicKey> {
+) -> (Vec<PublicKey>, Vec<VrfKey>) {
     // The same 32 bytes twice, under whatever name, means that two parties or two uses share a key.
     let mut seen = BTreeMap::new();
     for (file, source) in tree.below("departments") {
@@ -71,7 +71,7 @@ pub(super) fn load_keys(
         else {
             continue;
         };
-        let keys = read_keys(file, source, &mut seen, faults);
+        let keys = read_keys(file, source, &mut seen, None, faults);
         match departments
             .iter_mut()
             .find(|department| department.id == id)
@@ -82,15 +82,19 @@ pub(super) fn load_keys(
             None => faults.push("DEPARTMENT_UNKNOWN", file, &Location::UNKNOWN, id, ""),
         }
     }
-    tree.get(BUS_KEYS_FILE)
-        .map(|source| read_keys(BUS_KEYS_FILE, source, &mut seen, faults))
-        .unwrap_or_default()
+    let mut vrf = Vec::new();
+    let keys = tree
+        .get(BUS_KEYS_FILE)
+        .map(|source| read_keys(BUS_KEYS_FILE, source, &mut seen, Some(&mut vrf), faults))
+        .unwrap_or_default();
+    (keys, vrf)
 }
 
 fn read_keys(
     file: &str,
     source: &str,
     seen: &mut BTreeMap<[u8; 32], String>,
+    mut vrf: Option<&mut Vec<VrfKey>>,
     faults: &mut Faults,
 ) -> Vec<PublicKey> {
     let mut keys: Vec<PublicKey> = Vec::new();
@@ -98,6 +102,14 @@ fn read_keys(
         return keys;
     };
     for raw in raw.keys {
+        if raw.value.usage == KeyUse::Vrf {
+            let id = &raw.value.id;
+            match &mut vrf {
+                Some(all) => all.extend(read_vrf_key(file, raw.value, seen, faults)),
+                None => faults.push("KEY_USE_FOREIGN", file, &id.referenced, &id.value, "vrf"),
+            }
+            continue;
+        }
         let Some(key) = read_key(file, raw.value, faults) else {
             continue;
         };
@@ -113,6 +125,39 @@ fn read_keys(
         keys.push(key);
     }
     keys
+}
+
+/// A key that labels people. Whether its bytes are a point is found by whoever verifies with it.
+fn read_vrf_key(
+    file: &str,
+    raw: RawKey,
+    seen: &mut BTreeMap<[u8; 32], String>,
+    faults: &mut Faults,
+) -> Option<VrfKey> {
+    let (id, suite) = (raw.id, raw.suite);
+    if id.value.is_empty() || id.value.len() > mz_seal::MAX_NAME_BYTES {
+        faults.push("NAME_INVALID", file, &id.referenced, &id.value, "");
+        return None;
+    }
+    if suite.value != VRF_SUITE {
+        faults.push("SUITE_UNKNOWN", file, &suite.referenced, &suite.value, "");
+        return None;
+    }
+    let bytes = STANDARD.decode(raw.public.value.as_bytes()).ok();
+    let public: Option<[u8; 32]> = bytes.and_then(|bytes| bytes.try_into().ok());
+    let Some(public) = public.filter(|public| *public != [0; 32]) else {
+        faults.push("KEY_MALFORMED", file, &raw.public.referenced, &id.value, "");
+        return None;
+    };
+    if let Some(other) = seen.insert(public, format!("{file}: {}", id.value)) {
+        faults.push("KEY_REUSED", file, &id.referenced, &id.value, &other);
+        return None;
+    }
+    Some(VrfKey {
+        id: id.value,
+        public,
+        revoked: matches!(raw.status, RawKeyStatus::Revoked(_)),
+    })
 }
 
 fn read_key(file: &str, raw: RawKey, faults: &mut Faults) -> Option<Located<PublicKey>> {

@@ -39,6 +39,8 @@ fn keys_are_checked() {
         ("KEY_WEAK", "id: a", keys(&[("a", "seal", weak_identity)])),
         ("KEY_WEAK", "id: a", keys(&[("a", "seal", order_8)])),
         ("KEY_WEAK", "id: a", keys(&[("a", "seal", off_curve)])),
+        // Only the bus labels people.
+        ("KEY_USE_FOREIGN", "id: a", keys(&[("a", "vrf", KEY_1)])),
         ("KEY_MALFORMED", "id: a", keys(&[("a", "seal", "AQID")])),
         (
             "KEY_DUPLICATE_ID",
@@ -80,6 +82,40 @@ fn keys_are_checked() {
             .iter()
             .any(|f| f.code == "KEY_REUSED" && f.file == "departments/police.keys.yaml")
     );
+}
+
+#[test]
+fn the_key_that_labels_people_is_the_bus_s_and_has_a_suite_of_its_own() {
+    const BUS_KEYS: &str = "bus.keys.yaml";
+    let zero = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let vrf = |public| keys(&[("v", "vrf", public)]).replace("ed25519-sha256", "vrf-r255");
+    for (code, text) in [
+        ("SUITE_UNKNOWN", keys(&[("v", "vrf", KEY_1)])),
+        ("KEY_MALFORMED", vrf(zero)),
+        ("KEY_MALFORMED", vrf("AQID")),
+        ("NAME_INVALID", vrf(KEY_1).replace("id: v", "id: ''")),
+        (
+            "KEY_REUSED",
+            format!("{}{}", keys(&[("s", "seal", KEY_1)]), &vrf(KEY_1)[6..]),
+        ),
+    ] {
+        let tree = Tree::copy();
+        tree.write(BUS_KEYS, &text);
+        let report = lint(tree.root(), Mode::Draft, Lang::En);
+        let faults = report.faults.iter();
+        let mut codes = faults
+            .filter(|fault| fault.file == BUS_KEYS)
+            .map(|fault| fault.code);
+        assert!(
+            codes.any(|found| found == code),
+            "{code}: {:?}",
+            report.lines
+        );
+    }
+    let tree = Tree::copy();
+    tree.write(BUS_KEYS, &vrf(KEY_1));
+    let contract = mz_contract::Contract::load(tree.root(), Mode::Draft).unwrap();
+    assert_eq!((contract.vrf_keys.len(), contract.bus_keys.len()), (1, 0));
 }
 
 #[test]

@@ -9,6 +9,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use mz_contract::{Contract, IdNumber};
 use mz_journal::{SubjectTag, field_bitmap};
 use mz_ledger::index::{Agreed, Days, GroupBy, Index, IndexError, PageRequest, Period, SCHEMA};
@@ -49,6 +51,8 @@ pub enum Question {
     },
     /// What a person is shown about their data, in the shape of Estonia's findUsage.
     FindUsage { id: String, days: Days },
+    /// A person's label in the ledger and its proof: what a proof of absence is made with.
+    Label { id: String },
     /// How often a department read what.
     Department {
         consumer: String,
@@ -141,26 +145,43 @@ async fn ask(
         Ok(recorded) => recorded,
         Err(refusal) => return refused(reasons, refusal),
     };
+    if let (Question::Label { .. }, Some(id)) = (&request.question, &person) {
+        return labelled(&asking.handle, id, recorded.audit_id);
+    }
     let index = match asking.index() {
         Ok(index) => index,
         Err(error) => return unanswered(reasons, &error),
     };
     match answer(index, &contract, &request, subject).await {
-        Ok((items, cursor)) => {
-            let answer = LedgerAnswer {
-                items,
-                cursor,
-                audit_id: recorded.audit_id,
-            };
-            let mut response = Json(answer).into_response();
-            let no_store = axum::http::HeaderValue::from_static("no-store");
-            response
-                .headers_mut()
-                .insert(axum::http::header::CACHE_CONTROL, no_store);
-            response
-        }
+        Ok((items, cursor)) => answered(LedgerAnswer {
+            items,
+            cursor,
+            audit_id: recorded.audit_id,
+        }),
         Err(error) => unanswered(reasons, &error),
     }
+}
+
+fn answered(answer: LedgerAnswer) -> Response {
+    let mut response = Json(answer).into_response();
+    let no_store = axum::http::HeaderValue::from_static("no-store");
+    response
+        .headers_mut()
+        .insert(axum::http::header::CACHE_CONTROL, no_store);
+    response
+}
+
+fn labelled(handle: &Handle, id: &IdNumber, audit_id: String) -> Response {
+    let (label, proof) = handle.label(id);
+    let item = serde_json::json!({
+        "label": BASE64.encode(label),
+        "proof": BASE64.encode(proof),
+    });
+    answered(LedgerAnswer {
+        items: vec![item],
+        cursor: None,
+        audit_id,
+    })
 }
 
 fn unanswered(reasons: &mz_contract::Reasons, error: &IndexError) -> Response {
@@ -192,7 +213,7 @@ impl Question {
     /// The person that is asked about.
     fn person(&self) -> Option<&str> {
         match self {
-            Self::WhoRead { id, .. } | Self::FindUsage { id, .. } => Some(id),
+            Self::WhoRead { id, .. } | Self::FindUsage { id, .. } | Self::Label { id } => Some(id),
             _ => None,
         }
     }
@@ -247,6 +268,8 @@ async fn answer(
             dataset,
             days,
         } => values(index.rate(agreement, dataset, *days, page).await?, |_| {}),
+        // Not the index's to answer.
+        Question::Label { .. } => Ok((Vec::new(), None)),
     }
 }
 

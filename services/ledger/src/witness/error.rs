@@ -19,7 +19,7 @@ pub struct Refusal {
 }
 
 /// Codes of what is kept as evidence.
-pub const REFUSALS: [&str; 7] = [
+pub const REFUSALS: [&str; 8] = [
     "WITNESS_LOG_SHRANK",
     "WITNESS_LOG_FORKED",
     "WITNESS_DELIVERY_OMITTED",
@@ -27,10 +27,11 @@ pub const REFUSALS: [&str; 7] = [
     "WITNESS_DELIVERY_UNNAMED",
     "WITNESS_CHAIN_BROKEN",
     "WITNESS_ENTRY_MALFORMED",
+    "WITNESS_RANGE_DIFFERS",
 ];
 
 /// Every code of witness and quorum that is not another part's.
-pub const CODES: [&str; 17] = [
+pub const CODES: [&str; 19] = [
     "WITNESS_LOG_SHRANK",
     "WITNESS_LOG_FORKED",
     "WITNESS_DELIVERY_OMITTED",
@@ -48,6 +49,8 @@ pub const CODES: [&str; 17] = [
     "WITNESS_COSIGNATURE_MALFORMED",
     "WITNESS_ORIGIN_FOREIGN",
     "WITNESS_STATEMENT_DIFFERS",
+    "WITNESS_RANGE_DIFFERS",
+    "WITNESS_RANGE_MALFORMED",
 ];
 
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,8 @@ pub enum WitnessError {
     Altered { origin: String },
     #[error("{origin}: the log before it was not seen to its end")]
     BeforeUnknown { origin: String },
+    #[error("{log}: what is said about range {number} can't be read")]
+    Range { log: String, number: u64 },
     #[error("{path}: {reason}")]
     State { path: PathBuf, reason: String },
     #[error("the department has no witness key that its contract publishes")]
@@ -83,6 +88,7 @@ impl WitnessError {
             Self::Key { .. } | Self::OwnKey(_) => "WITNESS_KEY_UNKNOWN",
             Self::Altered { .. } => "WITNESS_ENTRY_ALTERED",
             Self::BeforeUnknown { .. } => "WITNESS_LOG_BEFORE_UNKNOWN",
+            Self::Range { .. } => "WITNESS_RANGE_MALFORMED",
             Self::State { .. } => "WITNESS_STATE",
             Self::Bus(error) => error.code(),
             Self::Sign(_) => "WITNESS_SIGN",

@@ -115,6 +115,7 @@ impl Witness {
             breaks: walk.breaks,
             broken: walk.broken,
             cosigned: false,
+            ranges: Vec::new(),
         })
     }
 

@@ -8,6 +8,7 @@ pub mod limits;
 mod look;
 mod proof;
 mod published;
+mod ranges;
 mod source;
 mod state;
 mod walk;
@@ -39,7 +40,7 @@ pub(crate) use state::replace_as;
 pub use cosign::{COMPLETE, Complete, cosignature_key, statement_key, witness_name};
 pub use error::{CODES, REFUSALS, Refusal, WitnessError};
 pub use held::Waiting;
-pub(crate) use published::{Arrived, What, published};
+pub(crate) use published::{Arrived, Said, What, published};
 pub(crate) use source::log_name;
 pub use source::{LogFolder, Source};
 
@@ -87,6 +88,8 @@ pub struct Outcome {
     pub broken: u64,
     /// A cosignature was published; it was published before when false.
     pub cosigned: bool,
+    /// Closed ranges that were cosigned, by number.
+    pub ranges: Vec<u64>,
 }
 
 /// One department's witness. One process for each state folder.
@@ -142,7 +145,10 @@ impl Witness {
         Ok(logs
             .into_iter()
             .map(|log| {
-                let result = self.step(source, &log);
+                let result = self.step(source, &log).and_then(|mut outcome| {
+                    outcome.ranges = self.cosign_ranges(source, &log)?;
+                    Ok(outcome)
+                });
                 (log, result)
             })
             .collect())

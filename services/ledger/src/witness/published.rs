@@ -8,6 +8,7 @@ use mz_tlog::checkpoint::Checkpoint;
 use mz_tlog::merkle::Hash;
 use mz_tlog::note::{KeyKind, Note, VerifierKey};
 
+use crate::absence::Statement;
 use crate::witness::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::witness::{COMPLETE, Complete, log_keys, witness_name};
 
@@ -87,7 +88,8 @@ pub(crate) fn published(contract: &Contract, record: &Arrived) -> Result<Said, &
         KeyKind::Cosignature => {
             let said = Checkpoint::parse(note.text()).map_err(|_| MALFORMED)?;
             // Only with the log's own signature it says anything about the log.
-            if !log_keys(contract, &said.origin).any(|key| note.verify(&key).is_ok()) {
+            let log = Statement::split(&said.origin).map_or(&*said.origin, |(log, _)| log);
+            if !log_keys(contract, log).any(|key| note.verify(&key).is_ok()) {
                 return Err(UNKNOWN);
             }
             let line = note.lines_by(&key).collect();

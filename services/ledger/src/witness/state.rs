@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use mz_journal::{AUDIT_WRITERS, AuditWriter, Chain};
 use mz_tlog::merkle::{Hash, empty_root};
+use mz_tlog::note::Note;
 use serde::{Deserialize, Serialize};
 
 use crate::log::hex;
@@ -68,6 +69,17 @@ struct Written {
     before: Option<String>,
 }
 
+/// The last closed range that was found good.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeptRange {
+    version: u32,
+    pub number: u64,
+    /// The ledger's signed statement.
+    pub note: String,
+    pub published: bool,
+}
+
 /// The witness's own folder. One process: the lock goes with it.
 #[derive(Debug)]
 pub(super) struct States {
@@ -122,6 +134,39 @@ impl States {
             before: seen.before.clone(),
         };
         let bytes = serde_json::to_vec(&written).map_err(|error| fault(&path, &error))?;
+        replace(&path, &bytes).map_err(|error| fault(&path, &error))
+    }
+
+    /// The last range of a log that was found good.
+    pub fn range(&self, log: &str) -> Result<Option<KeptRange>, WitnessError> {
+        let path = self.path(log, "range");
+        let Some(bytes) = read(&path)? else {
+            return Ok(None);
+        };
+        let kept: KeptRange =
+            serde_json::from_slice(&bytes).map_err(|error| fault(&path, &error))?;
+        match kept.version {
+            1 => Ok(Some(kept)),
+            _ => Err(fault(&path, &"malformed")),
+        }
+    }
+
+    /// Durable before the cosignature is published, so that no other range of this number is cosigned.
+    pub fn save_range(
+        &self,
+        log: &str,
+        number: u64,
+        note: &Note,
+        published: bool,
+    ) -> Result<(), WitnessError> {
+        let path = self.path(log, "range");
+        let kept = KeptRange {
+            version: 1,
+            number,
+            note: note.to_string(),
+            published,
+        };
+        let bytes = serde_json::to_vec(&kept).map_err(|error| fault(&path, &error))?;
         replace(&path, &bytes).map_err(|error| fault(&path, &error))
     }
 

@@ -6,6 +6,7 @@
     reason = "a test says by panicking what went wrong"
 )]
 
+mod absence;
 mod index;
 mod log;
 mod power;

@@ -46,6 +46,10 @@ pub enum LedgerCommand {
     Audit(LedgerAuditArgs),
     /// Make the search index again, from the logs alone
     Reindex(LedgerViewArgs),
+    /// Close what was logged since the last time, so that it can be proven what was not read
+    Close(LedgerCloseArgs),
+    /// Prove offline-verifiably that a department read nothing about a person, or what it read; recorded
+    Absence(LedgerAbsenceArgs),
     /// Drop whole months of the search index that are old enough and not held; the logs stay
     Expire {
         /// Day before which, UTC; at least three years ago
@@ -172,6 +176,50 @@ pub struct LedgerServeArgs {
     /// Run these shards (0,1,…) only; all of them when absent
     #[arg(long, value_delimiter = ',')]
     pub shards: Vec<u16>,
+}
+
+#[derive(Debug, Args)]
+pub struct LedgerCloseArgs {
+    /// Close these shards (0,1,…) only; all of them when absent
+    #[arg(long, value_delimiter = ',')]
+    pub shards: Vec<u16>,
+    /// Also with people who have no label yet; nothing can be proven about that range then
+    #[arg(long)]
+    pub unbound: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LedgerAbsenceArgs {
+    /// `-`: read the identity number from standard input; it is never an argument
+    #[arg(long)]
+    pub id: String,
+    /// Whose reading; `bus` for the bureau's own
+    #[arg(long)]
+    pub department: String,
+    /// First day (2026-11-01, UTC), or moment (2026-11-01T08:00:00+08:00)
+    #[arg(long)]
+    pub from: String,
+    /// Day after the last, or moment
+    #[arg(long)]
+    pub to: String,
+    /// Who asks: the auditor's own id
+    #[arg(long)]
+    pub operator: String,
+    /// Why: a file number, a complaint
+    #[arg(long)]
+    pub reason: String,
+    /// Only ranges that a quorum of witnesses cosigned
+    #[arg(long)]
+    pub cosigned: bool,
+    /// Where to write the proof (mode 0600); standard output when absent
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Folder of the logs, or a copy of it; the installation's when absent
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+    /// As which certificate
+    #[arg(long, default_value = "bus.auditor")]
+    pub principal: String,
 }
 
 #[derive(Debug, Args)]

@@ -103,10 +103,14 @@ pub fn verify(dir: &Path, args: &VerifyArgs) -> Outcome {
     let size = std::fs::metadata(&args.file)
         .with_context(|| format!("{}: cannot read", args.file.display()))?
         .len();
-    if size > MAX_BUNDLE_BYTES as u64 {
+    let most = match args.id {
+        Some(_) => mz_ledger::limits::MAX_ABSENCE_BYTES,
+        None => MAX_BUNDLE_BYTES,
+    };
+    if size > most as u64 {
         return Err(Failure::new(
             exit::NOT_VERIFIED,
-            format!("{}: {size} > {MAX_BUNDLE_BYTES} bytes", args.file.display()),
+            format!("{}: {size} > {most} bytes", args.file.display()),
         ));
     }
     let bytes = std::fs::read(&args.file)
@@ -115,6 +119,11 @@ pub fn verify(dir: &Path, args: &VerifyArgs) -> Outcome {
         && text.starts_with(mz_tlog::proof::HEADER)
     {
         return super::ledger::verify_proof(text, &contract, args);
+    }
+    if let Ok(text) = std::str::from_utf8(&bytes)
+        && text.starts_with(mz_ledger::absence::HEADER)
+    {
+        return super::absence::verify(text, &contract, args);
     }
     let report = bundle::verify::verify(&bytes, &contract);
     print(format_args!(

@@ -35,6 +35,8 @@ pub fn run(dir: &Path, command: &LedgerCommand) -> Outcome {
         LedgerCommand::Status(args) => status(dir, args),
         LedgerCommand::Audit(args) => audit(dir, args),
         LedgerCommand::Reindex(args) => reindex(dir, args),
+        LedgerCommand::Close(args) => super::absence::close(dir, args),
+        LedgerCommand::Absence(args) => super::absence::prove(dir, args),
         LedgerCommand::Expire { before } => expire(dir, before),
         LedgerCommand::Hold {
             from,
@@ -63,10 +65,12 @@ fn failure(error: LedgerError) -> Failure {
     coded(code, error.code(), &error)
 }
 
-/// Every shard in this process, or the ones that were named.
-fn serve(dir: &Path, args: &LedgerServeArgs) -> Outcome {
-    let instance = Instance::open(dir)?;
-    let contract = Arc::new(instance.contract(Mode::Signed)?);
+/// The installation's shards, or the ones that were named.
+pub fn shards(
+    instance: &Instance,
+    contract: &Contract,
+    named: &[u16],
+) -> Result<Vec<Options>, Failure> {
     let keys = KeysDir::new(instance.keys_dir());
     let settings = &instance.settings.ledger;
     let most = contract.lanes.min(mz_bus::plan::MAX_LEDGER_SHARDS);
@@ -74,9 +78,9 @@ fn serve(dir: &Path, args: &LedgerServeArgs) -> Outcome {
         let text = format!("instance.yaml: ledger.shards: 1..={most}");
         return Err(Failure::new(exit::FAULTS, text));
     }
-    let shards = match args.shards.is_empty() {
+    let shards = match named.is_empty() {
         true => (0..settings.shards).collect(),
-        false => args.shards.clone(),
+        false => named.to_vec(),
     };
     let mut all = Vec::new();
     for shard in shards {
@@ -85,7 +89,7 @@ fn serve(dir: &Path, args: &LedgerServeArgs) -> Outcome {
             return Err(Failure::new(exit::USAGE, text));
         }
         let bus = instance.bus("bus.ledger")?;
-        let mut options = Options::new(bus, &contract, &keys, instance.ledger_folder())
+        let mut options = Options::new(bus, contract, &keys, instance.ledger_folder())
             .map_err(|error| Failure::chain(exit::FAILED, &error))?;
         options.shard = shard;
         options.shards = settings.shards;
@@ -95,6 +99,14 @@ fn serve(dir: &Path, args: &LedgerServeArgs) -> Outcome {
         };
         all.push(options);
     }
+    Ok(all)
+}
+
+/// Every shard in this process, or the ones that were named.
+fn serve(dir: &Path, args: &LedgerServeArgs) -> Outcome {
+    let instance = Instance::open(dir)?;
+    let contract = Arc::new(instance.contract(Mode::Signed)?);
+    let all = shards(&instance, &contract, &args.shards)?;
     let stop = shutdown::flag().map_err(anyhow::Error::from)?;
     eprintln!(
         "{}",
@@ -111,12 +123,13 @@ fn serve(dir: &Path, args: &LedgerServeArgs) -> Outcome {
             ),
         )
     );
-    let folder = instance.ledger_folder();
+    let (folder, settings) = (instance.ledger_folder(), &instance.settings.ledger);
     let runtime = runtime()?;
     let index = open_index(&instance, &runtime)?;
     let ended = std::thread::scope(|scope| {
         scope.spawn(|| runtime.block_on(feed::follow(&index, &folder, &stop)));
         scope.spawn(|| super::witness::collect(&instance, &contract, &stop));
+        scope.spawn(|| super::absence::keep_closing(&all, settings.close, &stop));
         let threads: Vec<_> = all
             .iter()
             .map(|options| scope.spawn(|| shard(options, &stop)))
@@ -310,13 +323,17 @@ fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
     let reasons = Reasons::built_in();
     let (mut all, mut faults) = (Vec::new(), 0);
     let mut before: Option<Checkpoint> = None;
+    let mut closed = super::absence::Auditing::new(&contract);
     for path in logs(args, &instance)? {
         let disk = Folder::new(&path);
         let (head, report) = match signed(&disk, &contract) {
             Ok(head) => (Some(head.clone()), check(&disk, head.size, &head.root)),
             Err(code) => (None, unsigned(code, &path)),
         };
-        let report = follows(report, before.as_ref(), head.as_ref());
+        let mut report = follows(report, before.as_ref(), head.as_ref());
+        if let Some(head) = head.as_ref().filter(|_| report.good()) {
+            report.faults.extend(closed.check(&path, head));
+        }
         faults += report.faults.len();
         let rows = match &index {
             Some(index) if head.is_some() => {

@@ -1,5 +1,6 @@
 //! One file per group of commands; each turns arguments into a crate's options and runs it.
 
+mod absence;
 mod adapter;
 mod apply;
 mod ask_ledger;

@@ -51,7 +51,7 @@ impl Slot {
 
     fn admit_bundle(
         &mut self,
-        ask: BundleAsk,
+        mut ask: BundleAsk,
         heads: &mut Heads,
         outbox: &mut Outbox,
         answers: &mut Answers,
@@ -71,6 +71,7 @@ impl Slot {
             self.refuse(item, ask, refusal, now.ms, outbox, answers);
             return Ok(());
         }
+        self.labels.note(ask.lane, ask.subject, ask.person.take());
         if let Some(days) = self.must_open(item, ask.subject, now) {
             self.open_case(item, &ask, days, now.ms, outbox)?;
         }
@@ -264,11 +265,12 @@ impl Slot {
         });
     }
 
-    fn admit_auditor(&mut self, ask: AuditorAsk, outbox: &mut Outbox, answers: &mut Answers) {
+    fn admit_auditor(&mut self, mut ask: AuditorAsk, outbox: &mut Outbox, answers: &mut Answers) {
         if !self.books.contains_key(&ask.lane) {
             let _ = ask.reply.send(Err(Refusal::LaneElsewhere));
             return;
         }
+        self.labels.note(ask.lane, ask.subject, ask.person.take());
         let mut audit = Audit::empty(
             AuditWriter::Vault,
             ask.lane,

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use mz_contract::IdNumber;
 use mz_journal::{GrantId, SubjectTag};
 use tokio::sync::oneshot;
 
@@ -22,6 +23,8 @@ pub struct BundleAsk {
     pub item: String,
     pub lane: u16,
     pub subject: SubjectTag,
+    /// `None` when the person was named by a case.
+    pub person: Option<IdNumber>,
     /// The person was named by this case.
     pub case: Option<GrantId>,
     /// Department of the caller's certificate.
@@ -35,6 +38,8 @@ pub struct BundleAsk {
 pub struct AuditorAsk {
     pub lane: u16,
     pub subject: SubjectTag,
+    /// `None` for a question about nobody in particular.
+    pub person: Option<IdNumber>,
     /// Department of the caller's certificate (`bus` for the bureau's own auditor).
     pub caller: String,
     pub operator: String,

@@ -73,8 +73,12 @@ impl Ingest {
         self.topics.get(topic).copied()
     }
 
-    /// Checks everything about one source record.
-    pub fn admit(&mut self, dataset: DatasetIx, record: &Record<'_>) -> Result<Fact, IngestFault> {
+    /// Checks everything about one source record; also says whose it is.
+    pub fn admit(
+        &mut self,
+        dataset: DatasetIx,
+        record: &Record<'_>,
+    ) -> Result<(Fact, IdNumber), IngestFault> {
         let headers = record
             .headers()
             .map_err(|_| IngestFault::HeadersUnreadable)?;
@@ -107,7 +111,7 @@ impl Ingest {
             seal: seal.to_vec(),
         };
         self.verifier.recycle(event);
-        Ok(fact)
+        Ok((fact, id))
     }
 
     /// Verifies a framed value and its source seal, wherever they come from.

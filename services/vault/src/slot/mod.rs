@@ -12,6 +12,7 @@ pub mod error;
 mod fence;
 mod fetch;
 pub mod ingest;
+mod labels;
 mod outbox;
 mod takeover;
 
@@ -23,8 +24,10 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use mz_bus::{Polled, Reader, Record, TxProducer};
-use mz_contract::DatasetIx;
-use mz_journal::{Fetch, Grant, InForce as Note, Order, OrderAction, Record as _, topics};
+use mz_contract::{DatasetIx, IdNumber};
+use mz_journal::{
+    Fetch, Grant, InForce as Note, Order, OrderAction, Record as _, SubjectTag, topics,
+};
 use mz_policy::{Asks, GrantsIndex};
 use rustc_hash::FxHashMap;
 
@@ -38,6 +41,7 @@ use books::LaneBook;
 use command::{BundleAsk, Command};
 use error::SlotError;
 use ingest::Ingest;
+use labels::Labels;
 use outbox::Outbox;
 
 pub(crate) use fence::{Seen, may_return};
@@ -66,12 +70,15 @@ pub(crate) struct Slot {
     /// Requests that waited when the contract changed.
     again: VecDeque<BundleAsk>,
     state_due: Instant,
+    labels: Labels,
 }
 
 /// What one poll brought.
 #[derive(Default)]
 struct Batch {
     facts: Vec<Fact>,
+    /// Whose they are.
+    people: FxHashMap<(u16, SubjectTag), IdNumber>,
     /// Per source and lane: next offset after the last record, to be stored.
     read: FxHashMap<(DatasetIx, u16), i64>,
     /// The same at the end of a partition: control records may lie before it.
@@ -109,18 +116,21 @@ impl Slot {
             true => BUSY_POLL,
             false => IDLE_POLL,
         };
-        let batch = self.poll(patience)?;
+        let mut batch = self.poll(patience)?;
         let idle = batch.is_empty();
+        self.meet(std::mem::take(&mut batch.people))?;
         self.keep(batch)?;
         // Before anything is answered: who is erased is erased for those who wait, too.
         self.carry_out_orders(&mut outbox)?;
         self.answer_ready(&mut outbox, &mut answers)?;
         self.answer_fetches(&mut outbox)?;
         self.touch_states(&mut outbox);
+        self.tell_labels(&mut outbox);
         let digest = self.in_force.contract.digest;
         // No audit record, no answer: whoever waits is answered after the commit, or not at all.
         outbox.commit(&mut self.producer, &mut self.books, digest, now_ms())?;
         answers.deliver(&self.shared);
+        self.labels_told()?;
         if idle && !pending {
             self.shared.runtime.block_on(self.store.seal_plain())?;
         }
@@ -225,7 +235,10 @@ impl Batch {
         };
         self.read.insert((dataset, lane), record.offset + 1);
         match ingest.admit(dataset, record) {
-            Ok(fact) => self.facts.push(fact),
+            Ok((fact, id)) => {
+                self.people.entry((fact.lane, fact.subject)).or_insert(id);
+                self.facts.push(fact);
+            }
             Err(fault) => {
                 self.skipped += 1;
                 tracing::warn!(

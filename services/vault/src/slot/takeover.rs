@@ -18,6 +18,7 @@ use super::contract;
 use super::error::SlotError;
 use super::fence::{Seen, seen};
 use super::ingest::Ingest;
+use super::labels::Labels;
 use super::outbox::Outbox;
 use super::{Slot, now_ms};
 use crate::shared::Shared;
@@ -87,6 +88,7 @@ impl Slot {
             waiting: Vec::new(),
             again: VecDeque::new(),
             state_due: Instant::now(),
+            labels: Labels::new(shared.keys.vrf.key_tag()),
         })
     }
 }

@@ -7,12 +7,14 @@ mod erase;
 mod facts;
 mod fence;
 mod keyring;
+mod labels;
 mod master;
 mod migrate;
 
 pub use erase::Erasure;
 pub use facts::{Fact, FactRow, Wanted};
 pub use fence::LaneStore;
+pub use labels::Labelled;
 pub use master::{check_master, rewrap};
 pub use migrate::{Database, SCHEMA};
 

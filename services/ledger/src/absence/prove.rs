@@ -1,0 +1,185 @@
+//! Makes a proof from the files beside the logs.
+
+use std::path::Path;
+
+use mz_keys::vrf::{PROOF_LEN, SubjectLabel};
+use mz_tlog::merkle::{MemoryTree, inclusion};
+use mz_tlog::note::Note;
+
+use super::error::AbsenceFault;
+use super::leaf::{Leaf, key};
+use super::proof::{Placed, Proof, Shown};
+use super::statement::Statement;
+use super::verify::{SETTLED_MS, begins_by};
+use super::{LEAVES, filed, path};
+use crate::log::{Disk as _, Folder, LogFault};
+use crate::witness::{LogFolder, Source as _, log_name};
+
+/// What a proof is asked for.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    pub department: &'a str,
+    /// From then until before then, milliseconds since 1970.
+    pub from_ms: i64,
+    pub to_ms: i64,
+    /// The person's label and its proof.
+    pub label: SubjectLabel,
+    pub vrf: [u8; PROOF_LEN],
+    /// Only ranges that a quorum cosigned.
+    pub cosigned: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AbsenceError {
+    #[error("{origin}")]
+    Log {
+        origin: String,
+        source: AbsenceFault,
+    },
+    #[error("the folder of the logs")]
+    Folder(#[source] std::io::Error),
+    #[error("shard {shard} is closed up to {until_ms} ms since 1970 only")]
+    Open { shard: u16, until_ms: i64 },
+}
+
+impl AbsenceError {
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Log { source, .. } => source.code(),
+            Self::Folder(_) => "LEDGER_DISK",
+            Self::Open { .. } => "LEDGER_RANGE_OPEN",
+        }
+    }
+}
+
+/// A proof of what a department read, from the logs in `folder` (`<folder>/<shard>/<period>`).
+///
+/// # Errors
+/// The time is not closed yet (for `cosigned`: not cosigned yet); files that are not as they must be.
+pub fn prove(folder: &Path, bus_id: &str, asked: &Asked<'_>) -> Result<String, AbsenceError> {
+    let logs = LogFolder::new(folder)
+        .logs()
+        .map_err(AbsenceError::Folder)?;
+    let mut shards: Vec<(u16, Vec<Placing>)> = Vec::new();
+    for log in &logs {
+        let Some((shard, _)) = log_name(log) else {
+            continue;
+        };
+        let origin = format!("{bus_id}/audit/{log}");
+        let disk = Folder::new(folder.join(log));
+        let failed = |source| AbsenceError::Log {
+            origin: origin.clone(),
+            source,
+        };
+        if shards.last().is_none_or(|(last, _)| *last != shard) {
+            shards.push((shard, Vec::new()));
+        }
+        let mut number = 0;
+        loop {
+            let found = match asked.cosigned {
+                true => filed::cosigned(&disk, &origin, number),
+                false => filed::statement(&disk, &origin, number),
+            };
+            let Some((note, statement)) = found.map_err(failed)? else {
+                break;
+            };
+            if let Some((_, all)) = shards.last_mut() {
+                all.push(Placing {
+                    log: log.clone(),
+                    note,
+                    statement,
+                });
+            }
+            number += 1;
+        }
+    }
+    let mut ranges = Vec::new();
+    for (shard, all) in shards {
+        for placing in covering(shard, all, asked)? {
+            let origin = placing.statement.origin.clone();
+            let disk = Folder::new(folder.join(&placing.log));
+            let shown = show(&disk, placing, asked);
+            ranges.push(shown.map_err(|source| AbsenceError::Log { origin, source })?);
+        }
+    }
+    if ranges.is_empty() {
+        return Err(AbsenceError::Open {
+            shard: 0,
+            until_ms: 0,
+        });
+    }
+    let proof = Proof {
+        department: asked.department.to_owned(),
+        from_ms: asked.from_ms,
+        to_ms: asked.to_ms,
+        vrf: asked.vrf,
+        ranges,
+    };
+    Ok(proof.encode())
+}
+
+struct Placing {
+    log: String,
+    note: Note,
+    statement: Statement,
+}
+
+/// The fewest ranges of a shard that cover the time.
+fn covering(
+    shard: u16,
+    all: Vec<Placing>,
+    asked: &Asked<'_>,
+) -> Result<Vec<Placing>, AbsenceError> {
+    let until_ms = all.last().map_or(0, |last| last.statement.until_ms);
+    let open = AbsenceError::Open { shard, until_ms };
+    let begins = |one: &Placing| begins_by(&one.statement, asked.from_ms);
+    let ends = |one: &Placing| one.statement.until_ms >= asked.to_ms.saturating_add(SETTLED_MS);
+    let (Some(first), Some(last)) = (all.iter().rposition(begins), all.iter().position(ends))
+    else {
+        return Err(open);
+    };
+    let last = last.max(first);
+    Ok(all.into_iter().take(last + 1).skip(first).collect())
+}
+
+fn show(disk: &Folder, placing: Placing, asked: &Asked<'_>) -> Result<Shown, AbsenceFault> {
+    let Placing {
+        note, statement, ..
+    } = placing;
+    let file = path(statement.number, LEAVES);
+    let bytes = disk.read(&file).map_err(LogFault::from)?;
+    let bytes = bytes.ok_or(LogFault::Missing { path: file })?;
+    let (leaves, rest) = bytes.as_chunks::<{ Leaf::BYTES }>();
+    let leaves: Vec<Leaf> = leaves.iter().map(Leaf::decode).collect();
+    let tree: MemoryTree = leaves.iter().map(Leaf::hash).collect();
+    let whole = rest.is_empty() && leaves.len() as u64 == statement.leaves;
+    if !whole || tree.root() != statement.head {
+        return Err(AbsenceFault::Leaves);
+    }
+    let wanted = key(&asked.label, asked.department);
+    let placed = |index: usize| {
+        let at = index as u64;
+        let path = inclusion(at, statement.leaves, &tree).map_err(|_| AbsenceFault::Leaves)?;
+        Ok(Placed {
+            index: at,
+            leaf: leaves[index],
+            path,
+        })
+    };
+    let indices = match leaves.binary_search_by_key(&wanted, |leaf| leaf.key) {
+        Ok(at) => vec![at],
+        Err(at) => [at.checked_sub(1), (at < leaves.len()).then_some(at)]
+            .into_iter()
+            .flatten()
+            .collect(),
+    };
+    let leaves = indices
+        .into_iter()
+        .map(placed)
+        .collect::<Result<Vec<_>, AbsenceFault>>()?;
+    Ok(Shown {
+        note,
+        statement,
+        leaves,
+    })
+}
