@@ -286,7 +286,9 @@ impl<'a> Walk<'a> {
 
     fn concerns(&self, audit: &Audit<'_>) -> bool {
         let department = self.wanted.department.as_deref();
-        audit.subject == self.wanted.subject
+        // That somebody was labelled is nothing that was done with their data.
+        audit.kind != AuditKind::SubjectBound
+            && audit.subject == self.wanted.subject
             && department.is_none_or(|department| audit.consumer == department)
     }
 

@@ -30,6 +30,9 @@ pub const INDEX_POLL: Duration = Duration::from_millis(500);
 pub const FOLD_EVERY: Duration = Duration::from_secs(600);
 /// The log must have taken what the bus holds within this time for a range to be closed.
 pub const CLOSE_WITHIN: Duration = Duration::from_secs(60);
+/// Offsets behind a commit that are looked through for records when a range is closed: ends of transactions
+/// and what was aborted.
+pub const MAX_CLOSE_TAIL: i64 = 10_000;
 /// Ranges that one proof of absence shows.
 pub const MAX_RANGES_SHOWN: usize = 8_192;
 /// Longest proof of absence that is read, bytes.

@@ -415,9 +415,13 @@ fn what_was_not_read_is_proven(world: &World, settler: &str, outsider: &str, unt
                 &file,
             ];
             let input = format!("{outsider}\n");
-            world.it.output(&args, Some(&input)).status.success()
+            let output = world.it.output(&args, Some(&input));
+            let said = |output: &std::process::Output| {
+                String::from_utf8_lossy(&output.stderr).trim().to_owned()
+            };
+            (output.status.success(), said(&closed), said(&output))
         },
-        |proven| *proven,
+        |(proven, ..)| *proven,
     );
     let verify = |id: &str, code: i32| -> Value {
         let args = [

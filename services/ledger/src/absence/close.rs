@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mz_bus::{Isolation, Reader};
+use mz_bus::{Isolation, Reader, Stretch, read_stretches};
 use mz_journal::{LedgerState, topics};
 use mz_tlog::note::{self, Note};
 
@@ -17,7 +17,7 @@ use super::{LEAVES, STATEMENT, filed, path};
 use crate::commit;
 use crate::error::LedgerError;
 use crate::feed;
-use crate::limits::{CLOSE_WITHIN, POLL};
+use crate::limits::{CLOSE_WITHIN, MAX_CLOSE_TAIL, POLL};
 use crate::log::{Disk as _, Folder, LogFault, Stored};
 use crate::options::Options;
 use crate::prove::newest;
@@ -119,9 +119,7 @@ fn caught_up(options: &Options) -> Result<LedgerState, CloseError> {
     let started = Instant::now();
     loop {
         if let Some(state) = commit::read(options)? {
-            let there = wanted
-                .iter()
-                .all(|(lane, high)| state.position(*lane).is_some_and(|at| at >= *high));
+            let there = holds(options, &state, &wanted)?;
             let disk = Folder::new(options.folder_of(&state.origin));
             let signed = newest(&disk).is_ok_and(|(_, said)| said.size >= state.size);
             if there && signed {
@@ -133,6 +131,36 @@ fn caught_up(options: &Options) -> Result<LedgerState, CloseError> {
         }
         std::thread::sleep(POLL.max(Duration::from_millis(50)));
     }
+}
+
+/// Whether a commit holds every record below these offsets. The ends of transactions take offsets, too: where
+/// it stands a little below, what lies between is read.
+fn holds(
+    options: &Options,
+    state: &LedgerState,
+    wanted: &[(u16, i64)],
+) -> Result<bool, CloseError> {
+    let mut between = Vec::new();
+    for (lane, high) in wanted {
+        let Some(at) = state.position(*lane) else {
+            return Ok(false);
+        };
+        if high - at > MAX_CLOSE_TAIL {
+            return Ok(false);
+        }
+        if at < *high {
+            between.push(Stretch {
+                topic: topics::AUDIT,
+                lane: *lane,
+                from: at,
+                to: *high,
+            });
+        }
+    }
+    let mut records = 0;
+    let mut reader = Reader::open(&options.bus, Isolation::Committed)?;
+    read_stretches(&mut reader, &between, |_| records += 1)?;
+    Ok(records == 0)
 }
 
 /// Closes entries from the last range's end to `to`.

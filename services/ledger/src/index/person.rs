@@ -1,11 +1,13 @@
 //! Who read what about one person.
 
-use mz_journal::{SubjectTag, bitmap_fields};
+use mz_journal::{AuditKind, SubjectTag, bitmap_fields};
 use mz_seal::timestamp_text;
 use sqlx::AssertSqlSafe;
 
 use super::row::{AT_MS, COLUMNS, Row};
 use super::{Entry, Index, IndexError, Page, PageRequest, Period, cursor, names, time};
+
+const LABELLED: i16 = AuditKind::SubjectBound as i16;
 
 /// A row's place in the order of a person's entries: microseconds, log, leaf.
 pub(super) type Place = (i64, i32, i64);
@@ -42,8 +44,9 @@ impl Index {
                 period,
                 after,
                 page.limit(),
-                "($8 IS NULL OR consumer = $8)",
-                |query| query.bind(consumer),
+                // That somebody was labelled is nothing that was done with their data.
+                "($8 IS NULL OR consumer = $8) AND kind <> $9",
+                |query| query.bind(consumer).bind(LABELLED),
             )
             .await?;
         self.words
