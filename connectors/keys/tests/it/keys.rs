@@ -84,6 +84,7 @@ fn provisioning_is_idempotent_and_private() {
             "bus-consent-1",
             "bus-evidence-1",
             "bus-checkpoint-1",
+            "bus-vrf-1",
             "hrss-seal-1",
             "hrss-approval-1",
             "hrss-receipt-1",

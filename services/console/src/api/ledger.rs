@@ -334,3 +334,18 @@ fn agreed(contract: &Contract) -> Vec<Agreed> {
     });
     sections.collect()
 }
+
+#[test]
+fn a_department_is_told_nobodys_label() {
+    let id = String::new();
+    assert!(!Question::Label { id: id.clone() }.narrow("police"));
+    let (from, to) = (chrono::NaiveDate::MIN, chrono::NaiveDate::MAX);
+    let days = Days { from, to };
+    let mut who = Question::WhoRead {
+        id,
+        days,
+        consumer: None,
+    };
+    assert!(who.narrow("police"));
+    assert!(matches!(who, Question::WhoRead { consumer: Some(name), .. } if name == "police"));
+}

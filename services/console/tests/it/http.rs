@@ -78,6 +78,8 @@ impl Raw {
         let agent = Agent::config_builder()
             .tls_config(config)
             .http_status_as_error(false)
+            // Whoever is refused before the body was read is hung up on: no connection is used again.
+            .max_idle_connections(0)
             .proxy(None)
             .build()
             .into();

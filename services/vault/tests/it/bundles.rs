@@ -94,7 +94,8 @@ pub fn log(bus: &TestBus, id: &IdNumber) -> Vec<Audit<'static>> {
         let audit = chain
             .check(record.key.unwrap(), record.value.unwrap())
             .unwrap();
-        if audit.subject == subject {
+        // That somebody was labelled is nothing that was done with their data.
+        if audit.subject == subject && audit.kind != AuditKind::SubjectBound {
             found.push(audit.into_owned());
         }
     });

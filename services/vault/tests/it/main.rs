@@ -6,6 +6,7 @@ mod altered;
 mod bundles;
 mod codes;
 mod in_force;
+mod labels;
 mod orders;
 mod reach;
 mod rest;

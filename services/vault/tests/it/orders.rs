@@ -33,7 +33,7 @@ fn erased(bus: &TestBus, person: &mz_contract::IdNumber) -> Vec<Audit<'static>> 
     log
 }
 
-fn run(bus: &TestBus, sql: &str) {
+pub fn run(bus: &TestBus, sql: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

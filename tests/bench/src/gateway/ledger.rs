@@ -66,6 +66,8 @@ pub struct LedgerReport {
     pub write_per_s: f64,
     /// From `bus.audit` to signed: chains checked, tiles synced, committed to `bus.ledger`.
     pub service_per_s: f64,
+    /// Entries read, hashed and listed when the whole log is closed as one range.
+    pub close_per_s: f64,
     /// Rows indexed, roll-ups and progress in the same transactions.
     pub index_per_s: f64,
     /// The same rows by COPY into the same table with the same indexes.
@@ -96,6 +98,7 @@ impl fmt::Display for LedgerReport {
             ratio(self.log_per_s, self.write_per_s)
         )?;
         writeln!(f, "bus.audit to signed, /s      {:>10}", self.service_per_s)?;
+        writeln!(f, "closing a range, entries/s   {:>10}", self.close_per_s)?;
         writeln!(
             f,
             "index, rows/s                {:>10}   bare COPY  {:>10}   ratio {}",
@@ -123,7 +126,8 @@ pub fn ledger(
     progress: &dyn Fn(&str),
 ) -> Result<LedgerReport, BenchError> {
     let scratch = tempfile::tempdir_in(scratch).map_err(BenchError::Folder)?;
-    let (mut logs, mut writes, mut services) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut logs, mut writes) = (Vec::new(), Vec::new());
+    let (mut services, mut closings) = (Vec::new(), Vec::new());
     let mut bytes = 0;
     for at in 0..what.rounds {
         progress(&format!("round {}: log and bare write", at + 1));
@@ -147,12 +151,13 @@ pub fn ledger(
     }
     for at in 0..what.rounds {
         progress(&format!("round {}: from bus.audit to signed", at + 1));
-        let took = serve(
+        let (took, closed) = serve(
             options,
             what.entries,
             &scratch.path().join(format!("run-{at}")),
         )?;
         services.push(rate(what.entries, took));
+        closings.push(rate(what.entries, closed));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -166,6 +171,7 @@ pub fn ledger(
         log_per_s: median(logs),
         write_per_s: median(writes),
         service_per_s: median(services),
+        close_per_s: median(closings),
         index_per_s,
         copy_per_s,
         fsync,
@@ -251,8 +257,8 @@ fn write_bare(entries: &[Vec<u8>], path: &Path) -> Result<Duration, BenchError> 
     Ok(started.elapsed())
 }
 
-/// A shard from an empty log to the last of `count` records that lie in `bus.audit`.
-fn serve(options: &Options, count: u64, folder: &Path) -> Result<Duration, BenchError> {
+/// A shard from an empty log to the last of `count` records that lie in `bus.audit`; then one range of all.
+fn serve(options: &Options, count: u64, folder: &Path) -> Result<(Duration, Duration), BenchError> {
     let world = World::new(1)?;
     let prefix = format!("bench{}l.", now_us());
     let side = Side::new(&options.admin, &options.keys, prefix);
@@ -295,11 +301,11 @@ fn log_all(
     keys: &KeysDir,
     count: u64,
     folder: &Path,
-) -> Result<Duration, BenchError> {
+) -> Result<(Duration, Duration), BenchError> {
     let bus = side.admin.clone();
     let options = mz_ledger::Options::new(bus, &world.contract, keys, folder.to_path_buf())?;
     let (done, stop) = (Arc::new(Progress::default()), AtomicBool::new(false));
-    thread::scope(|scope| {
+    let took = thread::scope(|scope| {
         let started = Instant::now();
         let run = scope.spawn(|| mz_ledger::run(&options, &done, &stop));
         // The first entry is the log's own.
@@ -313,7 +319,11 @@ fn log_all(
             Ok(Err(_)) => Err(BenchError::Ledger("run")),
             Err(_) => Err(BenchError::Panicked),
         }
-    })
+    })?;
+    let started = Instant::now();
+    // Nobody is labelled here: people are counted as unbound.
+    mz_ledger::absence::close(&options, true).map_err(|_| BenchError::Ledger("close"))?;
+    Ok((took, started.elapsed()))
 }
 
 type Indexed = (f64, f64, String, Vec<Asked>);
