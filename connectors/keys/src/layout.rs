@@ -18,7 +18,7 @@ pub const BUS_PRINCIPALS: [&str; 10] = [
     "bus.security",
 ];
 /// Roles of a department; the principal is `<dept>.<role>`.
-pub const DEPARTMENT_ROLES: [&str; 3] = ["connector", "adapter", "window"];
+pub const DEPARTMENT_ROLES: [&str; 4] = ["connector", "adapter", "window", "auditor"];
 /// Principals that listen, and so need host names in their certificates.
 pub const SERVERS: [&str; 4] = ["bus.broker", "bus.vault", "bus.console", "bus.consent"];
 /// The bureau's own folder and key-id prefix.

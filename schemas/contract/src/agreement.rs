@@ -1,5 +1,6 @@
 //! An agreement (共享协议): one consumer, one purpose, and per dataset what may be delivered about whom.
 
+use std::num::NonZeroU32;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
@@ -231,6 +232,9 @@ pub struct Section {
     pub projected_avsc: String,
     pub projected_layout: Arc<Layout>,
     pub answers: Vec<Answer>,
+    /// How many records a day (UTC) the provider agreed to, delivered and looked up; `None`: no number
+    /// was agreed. Nothing is held back at it: an auditor's question shows the days above it.
+    pub per_day: Option<NonZeroU32>,
     pub approval: Approval,
 }
 

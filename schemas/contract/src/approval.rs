@@ -55,6 +55,10 @@ pub fn section_digest(
         hash.pair("answer-version", &answer.version.to_string());
         hash.pair("answer-rule", answer.expr.source());
     }
+    // A number that was agreed is a limit like the others; without one nothing is said, as before there were any.
+    if let Some(per_day) = section.per_day {
+        hash.pair("per-day", &per_day.to_string());
+    }
     // Who may consent, and for how long, decides about whom.
     if let Some(consent) = &agreement.consent {
         hash.pair("consent-max-days", &consent.max_days.to_string());

@@ -85,6 +85,7 @@ pub const ALL: &[&str] = &[
     "FILE_UNREADABLE",
     "FILTER_MISSING",
     "FORMAT_UNKNOWN",
+    "FREQUENCY_ZERO",
     "HOLIDAY_INVALID",
     "ID_BIRTH_DATE",
     "ID_CHARACTER",

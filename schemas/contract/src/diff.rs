@@ -64,7 +64,7 @@ pub struct ContractDiff {
     pub suspended: Vec<String>,
     pub resumed: Vec<String>,
     pub terminated: Vec<String>,
-    /// Term, retention, basis, case rules or terms of consent are others.
+    /// Term, retention, basis, agreed frequency, case rules or terms of consent are others.
     pub terms_changed: Vec<String>,
     /// Sections of added and removed agreements too.
     pub sections: Vec<SectionDiff>,
@@ -403,6 +403,12 @@ fn terms(at: (&Contract, &Agreement)) -> Vec<String> {
         agreement.valid_until.to_string(),
         agreement.retention_days.to_string(),
     ];
+    for section in &agreement.sections {
+        if let Some(per_day) = section.per_day {
+            let dataset = &at.0.datasets[section.dataset_ix].id;
+            terms.push(format!("frequency {dataset} {per_day}"));
+        }
+    }
     if let Some(consent) = &agreement.consent {
         terms.push(format!(
             "consent {} {} {} {:?}",

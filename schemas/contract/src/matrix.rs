@@ -36,15 +36,15 @@ fn write_page(contract: &Contract, page: &mut String) -> std::fmt::Result {
 
 fn agreements(contract: &Contract, page: &mut String) -> std::fmt::Result {
     page.push_str("## 协议 · Agreements\n\n");
-    page.push_str("| 部门 Department | 用途 Purpose | 依据 Basis | 有效期 Term | 数据集 Dataset | 范围 About whom | 批准 Approved by |\n");
-    page.push_str("|---|---|---|---|---|---|---|\n");
+    page.push_str("| 部门 Department | 用途 Purpose | 依据 Basis | 有效期 Term | 数据集 Dataset | 范围 About whom | 每日 A day | 批准 Approved by |\n");
+    page.push_str("|---|---|---|---|---|---|---|---|\n");
     for agreement in &contract.agreements {
         let department = contract.department(&agreement.consumer);
         for section in &agreement.sections {
             let dataset = &contract.datasets[section.dataset_ix];
             writeln!(
                 page,
-                "| {} `{}` | {} `{}` | {} | {} – {}{} | `{}` | {} | {}, {} |",
+                "| {} `{}` | {} `{}` | {} | {} – {}{} | `{}` | {} | {} | {}, {} |",
                 department.map_or("", |d| d.name.zh.as_str()),
                 agreement.consumer,
                 agreement.title.zh,
@@ -55,6 +55,9 @@ fn agreements(contract: &Contract, page: &mut String) -> std::fmt::Result {
                 standing(agreement),
                 dataset.id,
                 about_whom(agreement, section),
+                section
+                    .per_day
+                    .map_or_else(|| "–".to_owned(), |most| format!("≤ {most}")),
                 section.approval.approver,
                 section.approval.document,
             )?;

@@ -271,7 +271,14 @@ pub(crate) struct RawSection {
     pub(crate) fields: Located<Vec<Located<String>>>,
     #[serde(default)]
     pub(crate) answers: Vec<Located<RawAnswer>>,
+    pub(crate) frequency: Option<RawFrequency>,
     pub(crate) approval: RawApproval,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawFrequency {
+    pub(crate) per_day: Located<u32>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
+use crate::api::hides::{HideAct, HideAnswer, HideRequest};
 use crate::api::ledger::{LedgerAnswer, LedgerRequest};
 use crate::api::problem::Problem;
 use crate::roles::{self, Route};
@@ -141,6 +142,23 @@ impl Client {
     /// One page of an answer of the ledger's index.
     pub fn ask_ledger(&self, request: &LedgerRequest) -> Result<LedgerAnswer, ClientError> {
         self.call(&roles::ASK_LEDGER, request)
+    }
+
+    /// Requests that this department's use of somebody's data is kept from that person.
+    pub fn request_hide(&self, request: &HideRequest) -> Result<HideAnswer, ClientError> {
+        self.call(&roles::HIDE, request)
+    }
+
+    /// Approves such a request.
+    pub fn approve_hide(&self, number: i64, act: &HideAct) -> Result<HideAnswer, ClientError> {
+        let path = roles::APPROVE_HIDE.path;
+        let path = path.replace("{number}", &number.to_string());
+        Ok(serde_json::from_slice(&self.post(&path, act)?)?)
+    }
+
+    /// One page of what waits and what is in force.
+    pub fn list_hides(&self, act: &HideAct) -> Result<LedgerAnswer, ClientError> {
+        self.call(&roles::LIST_HIDES, act)
     }
 
     /// Any route by its path: what the typed calls are made of.

@@ -1,11 +1,12 @@
 //! HTTP over mutual TLS: evidence bundles, who-read, grants, the schema endpoint; and their client.
 //!
 //! - [`run`]: the schema endpoint. [`run_vault`]: a vault with `POST /v1/bundles`, `POST /v1/who-read` and
-//!   `POST /v1/ledger/ask`. [`run_consent`]: the consent service with its routes (docs/consent.md).
+//!   `POST /v1/ledger/…`. [`run_consent`]: the consent service with its routes (docs/consent.md).
 //!   [`Options`], [`VaultOptions`] and [`ConsentOptions`] say what they need.
 //! - [`roles`]: which certificate may call which route.
 //! - [`Client`]: the same services from the caller's side; [`pretty`] shows what came.
 //! - [`sheet`]: the A4 sheet (数据核验单) of a bundle.
+//! - [`soap`]: the envelope of the citizen portal's `findUsage`.
 //! - [`receipt`]: checks a consent receipt offline.
 //! - [`who_read`]: walks the audit log about one person.
 //! - [`registry`]: the contract as a schema registry.
@@ -25,9 +26,13 @@ mod rows;
 mod server;
 mod service;
 pub mod sheet;
+pub mod soap;
+mod source_gaps;
+mod source_numbers;
 mod tls;
 pub mod who_read;
 
+pub use api::hides::{HideAct, HideAnswer, HideRequest};
 pub use api::ledger::{LedgerAnswer, LedgerRequest, Question};
 pub use api::problem::Problem;
 pub use client::{Client, ClientError, read_id, read_ids};

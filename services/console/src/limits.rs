@@ -20,6 +20,16 @@ pub const MAX_IN_FLIGHT: usize = 1_024;
 pub const MAX_SCANS: usize = 4;
 /// Questions to the ledger's index at once.
 pub const MAX_QUESTIONS: usize = 16;
+/// Lanes on one page of an answer about gaps.
+pub const MAX_GAP_LANES: usize = 64;
+/// Records of source topics that are looked at for one page about gaps; ranges past it stay unchecked.
+pub const MAX_GAP_RECORDS: u64 = 500_000;
+/// Looking at source topics for one page about gaps takes no longer; ranges past it stay unchecked.
+pub const GAP_TIMEOUT: Duration = Duration::from_secs(15);
+/// Usages that one findUsage answers with, unless fewer are asked for.
+pub const MAX_USAGES: usize = 1_000;
+/// Newest usages that one findUsage may leave out.
+pub const MAX_USAGE_OFFSET: u32 = 100_000;
 /// A TLS handshake takes no longer.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request's head arrives within.

@@ -116,6 +116,18 @@ routes! {
     ASK_LEDGER: "/v1/ledger/ask", &[Role::Auditor, Role::DepartmentAuditor],
         "查询账本索引", "ask the ledger's index",
         "部门审计员只问本部门；查询本身入审计", "a department's auditor: about that department; the question is audited";
+    FIND_USAGE: "/v1/ledger/find-usage", &[Role::Portal, Role::Auditor],
+        "本人查询谁用过自己的信息（SOAP）", "show a person who used their data (SOAP)",
+        "门户只限本人；审计员须注明事由；查询本身入审计", "the portal: the person who is signed in; an auditor with a reason; the question is audited";
+    HIDE: "/v1/ledger/hide", WINDOW,
+        "申请暂不向本人展示使用记录", "request that a use is kept from the person for a time",
+        "只限本部门的使用；注明法律依据和截止日，最长180天；未经批准不生效", "its own department's use, with legal ground and end, 180 days at most; hides nothing until approved";
+    APPROVE_HIDE: "/v1/ledger/hide/{number}/approve", SECURITY,
+        "批准暂不展示", "approve it",
+        "与申请人不同的证书和人员", "another certificate and another person than the requester";
+    LIST_HIDES: "/v1/ledger/hide/list", &[Role::Window, Role::DepartmentAuditor, Role::Auditor, Role::Security],
+        "列出待批准和生效中的暂不展示", "list requests that wait and hides in force",
+        "部门只看自己的；查询本身入审计", "a department: its own; the question is audited";
     GIVE: "/v1/consents/give", ACTORS,
         "登记同意", "give consent",
         "门户须附本人操作的签名证据；窗口只为本部门的协议，注明经办人和文书", "the portal with signed evidence of the person's act; a window for agreements of its own department, with operator and document";
@@ -173,7 +185,7 @@ pub fn matrix() -> String {
     let mut page = String::from(
         "# Roles · 角色与接口\n\n\
          Which certificate may call which route. The table is the code's own (`services/console/src/roles.rs`);\n\
-         a test writes this page. Every route is `POST`, JSON, mutual TLS; `<dept>` is any department. The last\n\
+         a test writes this page. Every route is `POST`, JSON (where SOAP is named: XML), mutual TLS; `<dept>` is any department. The last\n\
          column says what the service looks at beside the certificate. Schemas (`/schemas`, `/subjects`) and\n\
          `/health/*` answer any certificate of the bus.\n\n\
          哪种证书可以调用哪个接口。本表由代码生成，测试保证一致。others 指连接器、总线各服务和系统管理员。\n\

@@ -139,8 +139,8 @@ pub fn start_vault(options: VaultOptions) -> Result<(Vault, Running), ConsoleErr
     let vault = Vault::start(options.vault)?;
     let handle = vault.handle();
     let router = bundles::router(handle.clone())
-        .merge(who_read::router(handle.clone(), bus))
-        .merge(ledger::router(handle.clone(), &options.index_url))
+        .merge(who_read::router(handle.clone(), bus.clone()))
+        .merge(ledger::router(handle.clone(), bus, &options.index_url))
         .merge(health::vault(handle));
     let router = guarded(router, contract, REQUEST_TIMEOUT);
     let running = serve(options.listen, &options.tls, router)?;

@@ -80,6 +80,9 @@ pub enum AuditKind {
     SlotFenced,
     /// A person's key was destroyed.
     Erased,
+    /// A department's use of a person's data is kept from that person for a time: `rule` says whether it
+    /// was requested or approved.
+    Hiding,
     /// From here on, people of this lane are labelled by this verifiable random function: `event` is its
     /// public key.
     SubjectKey,
@@ -108,6 +111,7 @@ impl AuditKind {
             Self::ContractInForce => "contract_in_force",
             Self::SlotFenced => "slot_fenced",
             Self::Erased => "erased",
+            Self::Hiding => "hiding",
             Self::SubjectKey => "subject_key",
             Self::SubjectBound => "subject_bound",
         }
@@ -148,7 +152,7 @@ impl AuditCause {
 }
 
 /// All of them, in the order of their Avro symbols.
-pub const AUDIT_KINDS: [AuditKind; 19] = [
+pub const AUDIT_KINDS: [AuditKind; 20] = [
     AuditKind::Delivered,
     AuditKind::Denied,
     AuditKind::Summary,
@@ -166,6 +170,7 @@ pub const AUDIT_KINDS: [AuditKind; 19] = [
     AuditKind::ContractInForce,
     AuditKind::SlotFenced,
     AuditKind::Erased,
+    AuditKind::Hiding,
     AuditKind::SubjectKey,
     AuditKind::SubjectBound,
 ];

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::bundle::{Bundle, BundleRequest, SubjectQuery};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
-use crate::slot::command::{AuditorAsk, BundleAsk, Command, Recorded};
+use crate::slot::command::{Act, AuditorAsk, BundleAsk, Command, Recorded};
 
 #[derive(Clone)]
 pub struct Handle {
@@ -114,9 +114,10 @@ impl Handle {
         let (lane, subject) = self.place(id);
         let (reply, answer) = oneshot::channel();
         let ask = AuditorAsk {
+            act: Act::Question,
             lane,
             subject,
-            person: Some(id.clone()),
+            person: Some(*id),
             caller: caller.to_owned(),
             operator: operator.to_owned(),
             reason: reason.to_owned(),
@@ -141,6 +142,7 @@ impl Handle {
         for lane in 0..self.shared.lanes {
             let (reply, answer) = oneshot::channel();
             let ask = AuditorAsk {
+                act: Act::Question,
                 lane,
                 subject: SubjectTag::default(),
                 person: None,
@@ -155,6 +157,33 @@ impl Handle {
             }
         }
         Err(refusal)
+    }
+
+    /// Records that hiding a use from a person was requested or approved, as `rule` says. The person is
+    /// the tag alone.
+    pub async fn record_hiding(
+        &self,
+        rule: &'static str,
+        (lane, subject): (u16, SubjectTag),
+        caller: &str,
+        operator: &str,
+        reason: &str,
+    ) -> Result<Recorded, Refusal> {
+        check_operator(operator)?;
+        check_reason(reason)?;
+        let (reply, answer) = oneshot::channel();
+        let ask = AuditorAsk {
+            act: Act::Hiding(rule),
+            lane,
+            subject,
+            person: None,
+            caller: caller.to_owned(),
+            operator: operator.to_owned(),
+            reason: reason.to_owned(),
+            reply,
+        };
+        self.shared.route(lane, Command::Auditor(Box::new(ask)))?;
+        answer.await.unwrap_or(Err(Refusal::Unavailable))
     }
 
     fn find(&self, query: &SubjectQuery) -> Result<Found, Refusal> {

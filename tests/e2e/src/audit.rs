@@ -474,6 +474,7 @@ pub fn kinds(
         ("contracts in force", AuditKind::ContractInForce),
         ("slots fenced", AuditKind::SlotFenced),
         ("erasures", AuditKind::Erased),
+        ("hidings", AuditKind::Hiding),
         ("label keys", AuditKind::SubjectKey),
         ("people labelled", AuditKind::SubjectBound),
     ];

@@ -26,6 +26,8 @@ fn p6_an_auditor_asks_proves_and_finds() {
 
     the_index_says_what_the_log_says(&world, settler, outsider);
     departments_and_rules_are_counted(&world);
+    nothing_is_missing_and_nothing_above(&world);
+    a_use_is_hidden_by_two_people(&world, settler);
     a_delivery_is_proven_offline(&world);
     a_witness_cosigns(&world);
     what_was_not_read_is_proven(&world, settler, outsider, &now);
@@ -221,6 +223,151 @@ fn departments_and_rules_are_counted(world: &World) {
     assert!(
         rate.iter().any(|day| day["delivered"].as_u64() > Some(10)),
         "{rate:?}"
+    );
+}
+
+/// Real connectors, a real gateway: their transaction markers are no gaps.
+fn nothing_is_missing_and_nothing_above(world: &World) {
+    let lanes = ask(world, &["gaps"], None);
+    let datasets: BTreeSet<&str> = lanes
+        .iter()
+        .filter_map(|lane| lane["dataset"].as_str())
+        .collect();
+    assert!(
+        datasets.contains("hrss.insurance.status.v1"),
+        "{datasets:?}"
+    );
+    for lane in &lanes {
+        assert_eq!(lane["missing"], Value::Array(Vec::new()), "{lane}");
+        assert_eq!(lane["unseen"], Value::Array(Vec::new()), "{lane}");
+        assert_eq!(
+            (&lane["expired"], &lane["unchecked"]),
+            (&0.into(), &0.into())
+        );
+    }
+    let own = ask(
+        world,
+        &[
+            "gaps",
+            "--principal",
+            "hrss.auditor",
+            "--provider",
+            "police",
+        ],
+        None,
+    );
+    assert!(!own.is_empty() && own.len() < lanes.len());
+    assert!(
+        own.iter()
+            .all(|lane| lane["dataset"].as_str().unwrap().starts_with("hrss."))
+    );
+
+    let uses = ask(world, &["over-reach"], None);
+    assert_eq!(uses.len(), world.contract.sections().count());
+    assert!(
+        uses.iter()
+            .all(|one| one["days_above"] == 0 && one["per_day"].is_u64())
+    );
+    assert!(uses.iter().any(|one| one["most"].as_u64() > Some(10)));
+    let args = [
+        "ledger",
+        "ask",
+        "over-reach",
+        "--consumer",
+        "police",
+        "--csv",
+        "--operator",
+        "sj-1",
+        "--reason",
+        "检查",
+    ];
+    let table = world.it.run(&args);
+    assert!(
+        table.starts_with("above,agreement,dataset,days_above,most,per_day,unused\n"),
+        "{table}"
+    );
+}
+
+/// As docs/auditor.md has it: one requests, another approves, and only `find-usage` shows less.
+fn a_use_is_hidden_by_two_people(world: &World, settler: &str) {
+    let shown = || -> usize {
+        let usages = ask(world, &["find-usage", "--id", "-"], Some(settler));
+        usages
+            .iter()
+            .filter(|usage| usage["receiver"] == "police")
+            .count()
+    };
+    let until = (chrono::Utc::now().date_naive() + chrono::Days::new(30)).to_string();
+    let request = [
+        "ledger",
+        "hide",
+        "request",
+        "--id",
+        "-",
+        "--until",
+        &until,
+        "--principal",
+        "police.window",
+        "--operator",
+        "hz-07",
+        "--reason",
+        "刑事诉讼法第54条 2026-7",
+    ];
+    let before = shown();
+    let number = world
+        .it
+        .run_with(&request, Some(&format!("{settler}\n")), &[0]);
+    let number = number.trim();
+    let approve = |operator: &str, principal: &str, code: i32| {
+        let args = [
+            "ledger",
+            "hide",
+            "approve",
+            "--number",
+            number,
+            "--operator",
+            operator,
+            "--principal",
+            principal,
+            "--reason",
+            "已核对立案决定书",
+        ];
+        world.it.run_with(&args, None, &[code])
+    };
+    approve("hz-07", "bus.security", 1);
+    approve("sec-1", "police.window", 1);
+    approve("sec-1", "bus.auditor", 1);
+    assert_eq!((before > 0, shown()), (true, before));
+    let audit_id = approve("sec-1", "bus.security", 0);
+    assert!(audit_id.starts_with("vault-"), "{audit_id}");
+    assert_eq!(shown(), 0);
+    let list = [
+        "ledger",
+        "hide",
+        "list",
+        "--operator",
+        "sj-1",
+        "--reason",
+        "检查",
+        "--json",
+    ];
+    let listed: Value = serde_json::from_str(&world.it.run(&list)).unwrap();
+    assert_eq!(
+        (&listed["state"], &listed["approved_by"]),
+        (&"in_force".into(), &"sec-1".into())
+    );
+    // Made again from the log, the index hides what it hid; the auditor sees it, and both acts.
+    world.it.run(&["ledger", "reindex"]);
+    assert_eq!(shown(), 0);
+    wait::until(
+        "both acts to be logged",
+        CATCH_UP,
+        || {
+            let all = ask(world, &["who-read", "--id", "-"], Some(settler));
+            let of = |kind: &str| all.iter().filter(|entry| entry["kind"] == kind).count();
+            (of("hiding"), of("delivered") > 0)
+        },
+        |found| *found == (2, true),
     );
 }
 

@@ -1,5 +1,6 @@
 //! `agreements/<consumer>/<purpose>.yaml`.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use mz_seal::{FieldSet, Layout, project_schema, schema_digest};
@@ -399,6 +400,18 @@ impl SectionContext<'_, '_> {
         for answer in raw.answers {
             answers.extend(self.answer(&answer));
         }
+        let per_day = raw.frequency.as_ref().and_then(|stated| {
+            let limit = NonZeroU32::new(stated.per_day.value);
+            if limit.is_none() {
+                self.fault(
+                    "FREQUENCY_ZERO",
+                    &stated.per_day.referenced,
+                    &dataset.id,
+                    "",
+                );
+            }
+            limit
+        });
         let sensitive = self.sensitive(&fields, filter.as_ref(), &answers);
         let approval_date = date(&raw.approval.date, self.place.file, self.faults);
         let field_set: FieldSet = fields.iter().copied().collect();
@@ -420,6 +433,7 @@ impl SectionContext<'_, '_> {
             projected_avsc: avsc,
             projected_layout: layout,
             answers,
+            per_day,
             approval: Approval {
                 approver: raw.approval.approver,
                 date: approval_date?,

@@ -156,6 +156,7 @@ fn cases() -> Vec<Case> {
         case("FIELD_NOT_ALLOWED", SETTLEMENT, At::Line("filter: status"), vec![Replace(APPROVAL, "    en: State\n    class: personal\n", "    en: State\n    class: personal\n    share: never\n")]),
         case("BASIS_NOT_ALLOWED", SETTLEMENT, At::Line("- dataset: realestate.right.v1"), vec![Replace(RIGHT, "bases: [statutory_duty, consent]", "bases: [consent]")]),
         case("WAY_NOT_ALLOWED", SETTLEMENT, At::Line("- dataset: realestate.right.v1"), vec![Replace(RIGHT, "ways: [service_interface]", "ways: [file_download]")]),
+        case("FREQUENCY_ZERO", STATUS, At::Line("per_day: 0"), vec![Replace(STATUS, "per_day: 5000", "per_day: 0")]),
         case("TERM_INVALID", STATUS, At::Line("valid:"), vec![Replace(STATUS, "valid: {from: 2026-02-01, until: 2028-01-31}", "valid: {from: 2026-02-01, until: 2026-01-31}")]),
         case("TERM_PAST_APPLICATION", STATUS, At::Line("valid:"), vec![Replace(STATUS, "valid: {from: 2026-02-01, until: 2028-01-31}", "valid: {from: 2026-02-01, until: 2028-02-01}")]),
         case("TERM_PAST_DATASET", SETTLEMENT, At::Line("valid:"), vec![Replace(RIGHT, "until: 2028-12-31", "until: 2027-12-31")]),

@@ -114,7 +114,7 @@ fn the_key_that_labels_people_is_the_bus_s_and_has_a_suite_of_its_own() {
     }
     let tree = Tree::copy();
     tree.write(BUS_KEYS, &vrf(KEY_1));
-    let contract = mz_contract::Contract::load(tree.root(), Mode::Draft).unwrap();
+    let contract = Contract::load(tree.root(), Mode::Draft).unwrap();
     assert_eq!((contract.vrf_keys.len(), contract.bus_keys.len()), (1, 0));
 }
 

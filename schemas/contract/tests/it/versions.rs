@@ -124,6 +124,8 @@ fn an_approval_covers_the_terms_that_widen() {
         ("max: 365d ", "max: 366d ", true),
         ("[guardian, agent]", "[guardian, heir, agent]", true),
         ("minor_age: 14", "minor_age: 16", true),
+        ("per_day: 2000", "per_day: 2001", true),
+        ("    frequency: {per_day: 2000}\n", "", true),
     ] {
         let tree = Tree::copy();
         tree.replace(HELP_FILE, from, to);
@@ -287,6 +289,8 @@ fn agreements_and_datasets_come_and_go() {
 
     let terms = change(|t| t.replace(HELP_FILE, "max: 365d ", "max: 300d "));
     assert_eq!(terms.terms_changed, [HELP]);
+    let often = change(|tree| tree.replace(HELP_FILE, "per_day: 2000", "per_day: 3000"));
+    assert_eq!(often.terms_changed, [HELP]);
     let terms = change(|t| t.replace(SETTLEMENT_FILE, "days: 180\n", "days: 90\n"));
     assert_eq!(terms.terms_changed, [SETTLEMENT]);
     assert_eq!(terms.refetch().count(), 0);

@@ -11,16 +11,21 @@ use axum::routing::post;
 use axum::{Extension, Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use mz_contract::{Contract, IdNumber};
-use mz_journal::{SubjectTag, field_bitmap};
-use mz_ledger::index::{Agreed, Days, GroupBy, Index, IndexError, PageRequest, Period, SCHEMA};
+use mz_bus::BusOptions;
+use mz_contract::IdNumber;
+use mz_journal::SubjectTag;
+use mz_ledger::index::{Days, GroupBy, Index, IndexError, PageRequest, SCHEMA};
 use mz_vault::Handle;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+use super::answers::answer;
 use super::bundles::unreadable;
+use super::find_usage;
+use super::gaps;
 use super::guard::guarded;
+use super::hides;
 use super::problem::{problem, refused};
 use crate::limits::{MAX_BODY_BYTES, MAX_QUESTIONS};
 use crate::principal::{BUS, Principal};
@@ -69,6 +74,20 @@ pub enum Question {
         dataset: String,
         days: Days,
     },
+    /// Days above the agreed frequency, and agreed fields that were never delivered.
+    OverReach {
+        days: Days,
+        /// Only this department's agreements.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        consumer: Option<String>,
+    },
+    /// Source offsets that nobody accounted for, lane by lane.
+    Gaps {
+        days: Days,
+        /// Only this department's registers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        provider: Option<String>,
+    },
 }
 
 /// One page of an answer.
@@ -81,24 +100,29 @@ pub struct LedgerAnswer {
     pub audit_id: String,
 }
 
+/// What the ledger's routes share.
 #[derive(Clone)]
-struct Asking {
-    handle: Handle,
+pub(super) struct Asking {
+    pub(super) handle: Handle,
+    bus: Arc<BusOptions>,
     url: Arc<str>,
     index: Arc<OnceLock<Index>>,
-    room: Arc<Semaphore>,
+    pub(super) room: Arc<Semaphore>,
 }
 
-pub fn router(handle: Handle, url: &str) -> Router {
+pub fn router(handle: Handle, bus: BusOptions, url: &str) -> Router {
     let route = guarded(&roles::ASK_LEDGER, &handle.contract(), post(ask));
     let state = Asking {
         handle,
+        bus: Arc::new(bus),
         url: url.into(),
         index: Arc::default(),
         room: Arc::new(Semaphore::new(MAX_QUESTIONS)),
     };
     Router::new()
         .route(roles::ASK_LEDGER.path, route)
+        .merge(hides::routes(&state.handle.contract()))
+        .merge(find_usage::routes(&state.handle.contract()))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(state)
 }
@@ -152,22 +176,42 @@ async fn ask(
         Ok(index) => index,
         Err(error) => return unanswered(reasons, &error),
     };
-    match answer(index, &contract, &request, subject).await {
-        Ok((items, cursor)) => answered(LedgerAnswer {
-            items,
-            cursor,
-            audit_id: recorded.audit_id,
-        }),
-        Err(error) => unanswered(reasons, &error),
+    let answered = match &request.question {
+        Question::Gaps { days, provider } => {
+            let page = &request.page;
+            gaps::answer(
+                index,
+                &contract,
+                &asking.bus,
+                (*days, provider.as_deref()),
+                page,
+            )
+            .await
+        }
+        _ => answer(index, &contract, &request, subject)
+            .await
+            .map_err(Unanswered::Index),
+    };
+    match answered {
+        Ok((items, cursor)) => {
+            let answer = LedgerAnswer {
+                items,
+                cursor,
+                audit_id: recorded.audit_id,
+            };
+            unstored(answer)
+        }
+        Err(Unanswered::Index(error)) => unanswered(reasons, &error),
+        Err(Unanswered::Source(code)) => problem(reasons, StatusCode::SERVICE_UNAVAILABLE, code),
     }
 }
 
-fn answered(answer: LedgerAnswer) -> Response {
+/// An answer that no cache keeps.
+pub(super) fn unstored(answer: impl Serialize) -> Response {
     let mut response = Json(answer).into_response();
     let no_store = axum::http::HeaderValue::from_static("no-store");
-    response
-        .headers_mut()
-        .insert(axum::http::header::CACHE_CONTROL, no_store);
+    let headers = response.headers_mut();
+    headers.insert(axum::http::header::CACHE_CONTROL, no_store);
     response
 }
 
@@ -177,15 +221,33 @@ fn labelled(handle: &Handle, id: &IdNumber, audit_id: String) -> Response {
         "label": BASE64.encode(label),
         "proof": BASE64.encode(proof),
     });
-    answered(LedgerAnswer {
+    unstored(LedgerAnswer {
         items: vec![item],
         cursor: None,
         audit_id,
     })
 }
 
-fn unanswered(reasons: &mz_contract::Reasons, error: &IndexError) -> Response {
+/// Why a question that was recorded got no answer.
+pub(super) enum Unanswered {
+    Index(IndexError),
+    /// The source topics can't be read.
+    Source(&'static str),
+}
+
+impl From<IndexError> for Unanswered {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+pub(super) fn unanswered(reasons: &mz_contract::Reasons, error: &IndexError) -> Response {
     match error {
+        IndexError::NoHide => problem(reasons, StatusCode::NOT_FOUND, "LEDGER_HIDE_UNKNOWN"),
+        IndexError::OnePerson => problem(reasons, StatusCode::FORBIDDEN, "LEDGER_HIDE_ONE_PERSON"),
+        IndexError::HideTerm { .. } => {
+            problem(reasons, StatusCode::BAD_REQUEST, "LEDGER_HIDE_TERM")
+        }
         IndexError::Cursor => problem(reasons, StatusCode::BAD_REQUEST, "WHO_READ_CURSOR_INVALID"),
         IndexError::Period => problem(reasons, StatusCode::BAD_REQUEST, "LEDGER_PERIOD"),
         other => {
@@ -200,7 +262,7 @@ fn unanswered(reasons: &mz_contract::Reasons, error: &IndexError) -> Response {
 
 impl Asking {
     /// Opened by the first question: inside the runtime that answers.
-    fn index(&self) -> Result<&Index, IndexError> {
+    pub(super) fn index(&self) -> Result<&Index, IndexError> {
         if let Some(index) = self.index.get() {
             return Ok(index);
         }
@@ -221,8 +283,12 @@ impl Question {
     /// A department's auditor sees what that department did; whether that leaves anything to answer.
     fn narrow(&mut self, department: &str) -> bool {
         match self {
-            Self::WhoRead { consumer, .. } => {
+            Self::WhoRead { consumer, .. } | Self::OverReach { consumer, .. } => {
                 *consumer = Some(department.to_owned());
+                true
+            }
+            Self::Gaps { provider, .. } => {
+                *provider = Some(department.to_owned());
                 true
             }
             Self::Department { consumer, .. } => consumer == department,
@@ -230,111 +296,6 @@ impl Question {
         }
     }
 }
-
-type Answered = (Vec<Value>, Option<String>);
-
-async fn answer(
-    index: &Index,
-    contract: &Contract,
-    request: &LedgerRequest,
-    subject: SubjectTag,
-) -> Result<Answered, IndexError> {
-    let page = &request.page;
-    match &request.question {
-        Question::WhoRead { days, consumer, .. } => {
-            let found = index.who_read(&subject, period(*days), consumer.as_deref(), page);
-            values(found.await?, |_| {})
-        }
-        Question::FindUsage { days, .. } => {
-            let now = mz_ledger::system_clock();
-            let found = index.find_usage(&subject, period(*days), now, page);
-            values(found.await?, |_| {})
-        }
-        Question::Department { consumer, days, by } => {
-            let found = index.department(consumer, *days, *by, page).await?;
-            values(found, |item| named(item, contract))
-        }
-        Question::Denials { days } => values(index.denials(*days, page).await?, |_| {}),
-        Question::Unused { days } => {
-            let found = index.unused_fields(&agreed(contract), *days).await?;
-            let all = mz_ledger::index::Page {
-                items: found,
-                cursor: None,
-            };
-            values(all, |item| all_named(item, contract))
-        }
-        Question::Rate {
-            agreement,
-            dataset,
-            days,
-        } => values(index.rate(agreement, dataset, *days, page).await?, |_| {}),
-        // Not the index's to answer.
-        Question::Label { .. } => Ok((Vec::new(), None)),
-    }
-}
-
-fn period(days: Days) -> Period {
-    let start = |day: chrono::NaiveDate| {
-        let midnight = day.and_time(chrono::NaiveTime::MIN);
-        midnight.and_utc().timestamp_millis()
-    };
-    Period {
-        from_ms: start(days.from),
-        to_ms: start(days.to),
-    }
-}
-
-fn values<T: Serialize>(
-    page: mz_ledger::index::Page<T>,
-    change: impl Fn(&mut Value),
-) -> Result<Answered, IndexError> {
-    let mut items = Vec::new();
-    for item in page.items {
-        let mut value = serde_json::to_value(item).map_err(|_| IndexError::Damaged("answer"))?;
-        change(&mut value);
-        items.push(value);
-    }
-    Ok((items, page.cursor))
-}
-
-fn field_name(contract: &Contract, dataset: &str, field: u64) -> Value {
-    let dataset = contract.dataset(dataset);
-    let at = usize::try_from(field).unwrap_or(usize::MAX);
-    let known = dataset.and_then(|dataset| dataset.layout.fields().get(at));
-    known.map_or_else(
-        || Value::from(field),
-        |field| Value::from(field.name.clone()),
-    )
-}
-
-/// A field by its name in the contract, where the contract still knows it.
-fn named(item: &mut Value, contract: &Contract) {
-    let Some(field) = item["field"].as_u64() else {
-        return;
-    };
-    let dataset = item["key"].as_str().unwrap_or_default().to_owned();
-    item["field"] = field_name(contract, &dataset, field);
-}
-
-fn all_named(item: &mut Value, contract: &Contract) {
-    let dataset = item["dataset"].as_str().unwrap_or_default().to_owned();
-    if let Some(fields) = item["fields"].as_array_mut() {
-        for field in fields {
-            *field = field_name(contract, &dataset, field.as_u64().unwrap_or(u64::MAX));
-        }
-    }
-}
-
-/// What each agreement may see of each dataset.
-fn agreed(contract: &Contract) -> Vec<Agreed> {
-    let sections = contract.sections().map(|section| Agreed {
-        agreement: contract.agreements[section.agreement_ix].id.clone(),
-        dataset: contract.datasets[section.dataset_ix].id.clone(),
-        fields: field_bitmap(&section.fields),
-    });
-    sections.collect()
-}
-
 #[test]
 fn a_department_is_told_nobodys_label() {
     let id = String::new();

@@ -19,7 +19,7 @@ use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 
-fn vault(bus: &TestBus) -> (Service, Running) {
+pub fn vault(bus: &TestBus) -> (Service, Running) {
     let options = VaultOptions {
         index_url: bus.database_url.clone(),
         listen: SocketAddr::from(LOOPBACK),
@@ -100,6 +100,14 @@ impl Raw {
             status,
             response.body_mut().read_json().unwrap_or(Value::Null),
         )
+    }
+
+    /// Any text, of any kind; the answer as text.
+    pub fn post_text(&self, path: &str, kind: &str, body: &str) -> (u16, String) {
+        let request = self.agent.post(format!("{}{path}", self.base));
+        let mut response = request.header("content-type", kind).send(body).unwrap();
+        let status = response.status().as_u16();
+        (status, response.body_mut().read_to_string().unwrap())
     }
 
     pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {

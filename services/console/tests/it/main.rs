@@ -4,6 +4,9 @@
 
 mod codes;
 mod consent;
+mod find_usage;
+mod hides;
 mod http;
+mod ledger;
 mod roles;
 mod sheet;

@@ -65,6 +65,8 @@ fn powers_are_separate() {
         &roles::TERMINATE,
         &roles::ACTIVATE,
         &roles::ERASE,
+        &roles::HIDE,
+        &roles::APPROVE_HIDE,
     ];
     for route in changes {
         for auditor in ["bus.auditor", "police.auditor"] {
@@ -79,6 +81,14 @@ fn powers_are_separate() {
         &roles::OPEN_CASE,
     ] {
         assert!(!route.allows(&principal("bus.security")), "{}", route.path);
+    }
+    // Nobody can both request and approve that something is hidden.
+    for name in ["bus.security", "police.window", "bus.auditor", "bus.portal"] {
+        let who = principal(name);
+        assert!(
+            !(roles::HIDE.allows(&who) && roles::APPROVE_HIDE.allows(&who)),
+            "{name}"
+        );
     }
     let mut paths: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
     paths.sort_unstable();

@@ -159,3 +159,36 @@ pub struct OffsetRange {
     pub first: i64,
     pub last: i64,
 }
+
+/// What one agreement may see of one dataset, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promised {
+    pub agreed: Agreed,
+    /// Records a day, delivered and looked up; `None`: no number was agreed.
+    pub per_day: Option<u32>,
+}
+
+/// Whether an agreement's use of a dataset went past what it stated, and what it never used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverReach {
+    pub agreement: String,
+    pub dataset: String,
+    /// As agreed. Null: no number was, so that no day is above it.
+    pub per_day: Option<u32>,
+    /// How many days were above it.
+    pub days_above: u64,
+    /// The worst of them, at most [`MAX_ABOVE_DAYS`](super::MAX_ABOVE_DAYS).
+    pub above: Vec<Above>,
+    /// Most records delivered and looked up on one day, whatever was agreed.
+    pub most: u64,
+    /// Agreed fields that were never delivered, by number, ascending.
+    pub unused: Vec<u16>,
+}
+
+/// A day above the agreed frequency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Above {
+    pub day: NaiveDate,
+    /// Records delivered and looked up.
+    pub uses: u64,
+}

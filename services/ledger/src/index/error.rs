@@ -22,6 +22,10 @@ pub enum IndexError {
     Cursor,
     #[error("more than {most} agreed sections in a question")]
     Question { most: usize },
+    #[error("no such request waits")]
+    NoHide,
+    #[error("a use is hidden for {days} days at most, from now on")]
+    HideTerm { days: u16 },
     #[error("the requester can't approve their own request")]
     OnePerson,
     /// The log went on, or was not counted to its end.

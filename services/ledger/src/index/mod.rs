@@ -11,8 +11,11 @@ mod clean;
 mod cursor;
 mod department;
 mod error;
+mod gaps;
 mod hidden;
+mod hides;
 mod names;
+mod over_reach;
 mod person;
 mod recount;
 mod retention;
@@ -30,13 +33,14 @@ use sqlx::migrate::Migrator;
 use sqlx::{PgPool, Postgres, Transaction};
 
 pub use answers::{
-    Agreed, Days, DeniedBy, Entry, GroupBy, OffsetRange, Page, PageRequest, Period, Rate, Unused,
-    Usage, Used,
+    Above, Agreed, Days, DeniedBy, Entry, GroupBy, OffsetRange, OverReach, Page, PageRequest,
+    Period, Promised, Rate, Unused, Usage, Used,
 };
 pub use append::Appended;
 pub use check::{Fault, FaultKind, Found};
 pub use error::IndexError;
-pub use hidden::Hide;
+pub use gaps::Stretch;
+pub use hides::{Actor, Hide, OpenHide};
 pub use recount::{Recount, SumFault};
 pub use retention::Hold;
 
@@ -61,6 +65,12 @@ pub const MAX_PAGE: usize = 1_000;
 pub const MAX_CURSOR_BYTES: usize = 4_096;
 /// Most agreed sections in one question about unused fields.
 pub const MAX_AGREED: usize = 1_000;
+/// Most days that one answer about over-reach lists for a section; all are counted.
+pub const MAX_ABOVE_DAYS: usize = 31;
+/// Most ranges between accounted offsets that are told of one lane, the widest.
+pub const MAX_RANGES: usize = 1_000;
+/// A use is hidden so many days at most; longer is a new request. The table says the same.
+pub const MAX_HIDE_DAYS: u16 = 180;
 /// Entries are kept at least this long.
 pub const MIN_RETENTION_YEARS: u32 = 3;
 

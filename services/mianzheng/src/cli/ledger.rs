@@ -85,6 +85,58 @@ pub enum LedgerCommand {
     /// Ask the search index; the question is recorded with who asked and why
     #[command(subcommand)]
     Ask(LedgerAsk),
+    /// Keep a department's use of somebody's data from that person while an investigation runs
+    #[command(subcommand)]
+    Hide(LedgerHide),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LedgerHide {
+    /// Request it; hides nothing until another person has approved. Prints the request's number
+    Request {
+        /// `-`: read the identity number from standard input; it is never an argument
+        #[arg(long)]
+        id: String,
+        /// Day (UTC) from which the person is shown everything again; within 180 days
+        #[arg(long)]
+        until: String,
+        /// The legal ground and file number
+        #[arg(long)]
+        reason: String,
+        #[arg(long)]
+        operator: String,
+        /// As which certificate: the department's window whose use it is
+        #[arg(long)]
+        principal: String,
+    },
+    /// Approve a request of somebody else's
+    Approve {
+        /// As `request` printed it
+        #[arg(long)]
+        number: i64,
+        #[arg(long)]
+        reason: String,
+        #[arg(long)]
+        operator: String,
+        #[arg(long, default_value = "bus.security")]
+        principal: String,
+    },
+    /// What waits for approval and what is in force
+    List {
+        #[arg(long)]
+        operator: String,
+        #[arg(long)]
+        reason: String,
+        /// As which certificate: bus.auditor, bus.security, or a department's
+        #[arg(long, default_value = "bus.auditor")]
+        principal: String,
+        /// One JSON object a line
+        #[arg(long, conflicts_with = "csv")]
+        json: bool,
+        /// Comma-separated, with a header
+        #[arg(long)]
+        csv: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -133,6 +185,22 @@ pub enum LedgerAsk {
         agreement: String,
         #[arg(long)]
         dataset: String,
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+    /// Days above the agreed frequency, and agreed fields that were never delivered
+    OverReach {
+        /// Only this department's agreements
+        #[arg(long)]
+        consumer: Option<String>,
+        #[command(flatten)]
+        asked: AskedArgs,
+    },
+    /// Records of source streams that nothing in the log accounts for, lane by lane
+    Gaps {
+        /// Only this department's registers
+        #[arg(long)]
+        provider: Option<String>,
         #[command(flatten)]
         asked: AskedArgs,
     },

@@ -16,7 +16,7 @@ use crate::outcome::{Failure, Outcome, coded, say};
 use crate::say_line;
 
 /// Pages that are joined before the command gives up.
-const MAX_PAGES: usize = 10_000;
+pub const MAX_PAGES: usize = 10_000;
 
 pub fn run(dir: &Path, ask: &LedgerAsk) -> Outcome {
     let instance = Instance::open(dir)?;
@@ -64,6 +64,14 @@ pub fn run(dir: &Path, ask: &LedgerAsk) -> Outcome {
             };
             (question, asked)
         }
+        LedgerAsk::OverReach { consumer, asked } => {
+            let (days, consumer) = (days(asked)?, consumer.clone());
+            (Question::OverReach { days, consumer }, asked)
+        }
+        LedgerAsk::Gaps { provider, asked } => {
+            let (days, provider) = (days(asked)?, provider.clone());
+            (Question::Gaps { days, provider }, asked)
+        }
     };
     let tls = instance.tls(&asked.principal)?;
     let client = Client::new(&format!("https://{}", instance.settings.http.vault), &tls)
@@ -80,7 +88,7 @@ pub fn run(dir: &Path, ask: &LedgerAsk) -> Outcome {
             .ask_ledger(&request)
             .map_err(|error| coded(exit::FAILED, error.code(), &error))?;
         for item in &answer.items {
-            show(item, asked, &mut header)?;
+            show(item, (asked.json, asked.csv), &mut header)?;
         }
         if answer.cursor.is_none() {
             return Ok(());
@@ -114,20 +122,20 @@ fn days(asked: &AskedArgs) -> Result<Days, Failure> {
 }
 
 /// One line an item; the columns are those of the first.
-fn show(item: &Value, asked: &AskedArgs, header: &mut Vec<String>) -> Outcome {
-    if asked.json {
+pub fn show(item: &Value, (json, csv): (bool, bool), header: &mut Vec<String>) -> Outcome {
+    if json {
         say_line!("{item}");
         return Ok(());
     }
     let fields = item.as_object().context("an item is no object")?;
-    let separator = if asked.csv { "," } else { "  " };
+    let separator = if csv { "," } else { "  " };
     if header.is_empty() {
         header.extend(fields.keys().cloned());
         say_line!("{}", header.join(separator));
     }
     let cells = header.iter().map(|name| {
         let text = cell(&item[name.as_str()]);
-        if asked.csv { quoted(&text) } else { text }
+        if csv { quoted(&text) } else { text }
     });
     say_line!("{}", cells.collect::<Vec<_>>().join(separator));
     Ok(())
@@ -138,6 +146,8 @@ fn cell(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(" "),
+        // A day and a number, first and last: short, in one cell.
+        Value::Object(fields) => fields.values().map(cell).collect::<Vec<_>>().join(":"),
         other => other.to_string(),
     }
 }

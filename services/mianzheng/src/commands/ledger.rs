@@ -51,6 +51,7 @@ pub fn run(dir: &Path, command: &LedgerCommand) -> Outcome {
         } => release(dir, *hold, reason, operator),
         LedgerCommand::Policy(args) => super::witness::policy(dir, args),
         LedgerCommand::Ask(question) => super::ask_ledger::run(dir, question),
+        LedgerCommand::Hide(act) => super::hide::run(dir, act),
     }
 }
 

@@ -10,6 +10,7 @@ mod contract;
 mod dry_run;
 mod evidence;
 mod grants;
+mod hide;
 mod install;
 mod ledger;
 mod read;

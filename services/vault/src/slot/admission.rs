@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use sha2::{Digest as _, Sha256};
 
 use super::answers::{Answer, Answers, Awaited, Waiting, audit_id};
-use super::command::{AuditorAsk, BundleAsk, Command, Recorded};
+use super::command::{Act, AuditorAsk, BundleAsk, Command, Recorded};
 use super::error::SlotError;
 use super::outbox::Outbox;
 use super::{Slot, now_ms};
@@ -271,19 +271,17 @@ impl Slot {
             return;
         }
         self.labels.note(ask.lane, ask.subject, ask.person.take());
-        let mut audit = Audit::empty(
-            AuditWriter::Vault,
-            ask.lane,
-            now_ms(),
-            AuditKind::Lookup,
-            AuditCause::Auditor,
-        );
+        let (kind, cause, rule) = match ask.act {
+            Act::Question => (AuditKind::Lookup, AuditCause::Auditor, "WHO_READ"),
+            Act::Hiding(rule) => (AuditKind::Hiding, AuditCause::Operator, rule),
+        };
+        let mut audit = Audit::empty(AuditWriter::Vault, ask.lane, now_ms(), kind, cause);
         audit.contract = self.in_force.contract.digest;
         audit.subject = ask.subject;
         audit.consumer = Cow::Owned(ask.caller);
         audit.operator = Cow::Owned(ask.operator);
         audit.reason = Cow::Owned(ask.reason);
-        audit.rule = Cow::Borrowed("WHO_READ");
+        audit.rule = Cow::Borrowed(rule);
         let number = self.record(ask.lane, &mut audit, outbox);
         let recorded = Recorded {
             lane: ask.lane,

@@ -36,6 +36,7 @@ pub struct BundleAsk {
 }
 
 pub struct AuditorAsk {
+    pub act: Act,
     pub lane: u16,
     pub subject: SubjectTag,
     /// `None` for a question about nobody in particular.
@@ -45,6 +46,15 @@ pub struct AuditorAsk {
     pub operator: String,
     pub reason: String,
     pub reply: oneshot::Sender<Result<Recorded, Refusal>>,
+}
+
+/// What is put on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// An auditor asks.
+    Question,
+    /// Somebody requests or approves that a use is kept from the person: the rule says which.
+    Hiding(&'static str),
 }
 
 /// Where an entry of the audit log was committed.

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Days as Plus, NaiveDate};
-use mz_journal::{Audit, AuditKind, bitmap_fields, field_bitmap};
-use mz_ledger::index::{Agreed, Days, DeniedBy, GroupBy, OffsetRange, Period, Rate, Unused, Used};
+use mz_journal::{AUDIT_WRITERS, Audit, AuditCause, AuditKind, bitmap_fields, field_bitmap};
+use mz_ledger::index::{
+    Above, Agreed, Days, DeniedBy, GroupBy, MAX_ABOVE_DAYS, OffsetRange, Period, Promised, Rate,
+    Stretch, Unused, Used,
+};
 
 use crate::all_pages;
-use crate::index::world::{DATASETS, DAY_MS, KINDS, START_MS, World, first, full, random};
+use crate::index::world::{ALWAYS, DATASETS, DAY_MS, KINDS, START_MS, World, first, full, random};
 
 fn day(at_ms: i64) -> NaiveDate {
     DateTime::from_timestamp_millis(at_ms)
@@ -260,4 +263,125 @@ async fn covered_offsets() {
             assert_eq!(found, wanted);
         }
     }
+}
+
+#[tokio::test]
+async fn days_above_the_agreed_frequency() {
+    let (world, entries) = filled(19).await;
+    let asked = days(3, 44);
+    let promised = |agreement: &str, dataset: &str, per_day| Promised {
+        agreed: Agreed {
+            agreement: agreement.to_owned(),
+            dataset: dataset.to_owned(),
+            fields: field_bitmap(&[0, 1, 30]),
+        },
+        per_day,
+    };
+    let question = [
+        promised("union/audit", DATASETS[1], Some(1)),
+        promised("police/settlement", DATASETS[2], None),
+        promised("police/settlement", DATASETS[0], Some(1_000)),
+        promised("tax/audit", "no.such.v1", Some(1)),
+    ];
+    let found = all_pages!(1, |page| world.index.over_reach(&question, asked, &page));
+    let places: Vec<_> = found
+        .iter()
+        .map(|one| (one.agreement.as_str(), one.dataset.as_str()))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            ("police/settlement", DATASETS[0]),
+            ("police/settlement", DATASETS[2]),
+            ("tax/audit", "no.such.v1"),
+            ("union/audit", DATASETS[1]),
+        ]
+    );
+    for one in &found {
+        let mut uses: BTreeMap<NaiveDate, u64> = BTreeMap::new();
+        let mut delivered: BTreeSet<u16> = BTreeSet::new();
+        for audit in entries.iter().filter(within(asked)) {
+            let of = audit.agreement == one.agreement && audit.dataset == one.dataset;
+            if of && matches!(audit.kind, AuditKind::Delivered | AuditKind::Lookup) {
+                *uses.entry(day(audit.at_ms)).or_default() += 1;
+            }
+            if of && audit.kind == AuditKind::Delivered {
+                delivered.extend(bitmap_fields(&audit.fields));
+            }
+        }
+        let most = one.per_day.map_or(u64::MAX, u64::from);
+        let mut above: Vec<Above> = uses
+            .iter()
+            .filter(|(_, uses)| **uses > most)
+            .map(|(day, uses)| Above {
+                day: *day,
+                uses: *uses,
+            })
+            .collect();
+        above.sort_by_key(|one| (std::cmp::Reverse(one.uses), one.day));
+        assert_eq!(one.days_above, above.len() as u64);
+        above.truncate(MAX_ABOVE_DAYS);
+        assert_eq!(one.above, above);
+        assert_eq!(one.most, uses.values().copied().max().unwrap_or_default());
+        let unused = [0, 1, 30].into_iter();
+        let unused: Vec<u16> = unused.filter(|field| !delivered.contains(field)).collect();
+        assert_eq!(one.unused, unused);
+    }
+    assert!(found[3].days_above > 0 && found[0].days_above == 0);
+    assert!(found[1].most > 0 && found[1].above.is_empty());
+}
+
+/// Summaries and refusals of the stream account for offsets; what a backfill spans does not.
+#[tokio::test]
+async fn what_lies_between_accounted_offsets() {
+    let world = World::new().await;
+    let mut number = 0;
+    let mut entry = |kind, cause, lane, dataset: &'static str, from, to| {
+        number += 1;
+        let mut audit = Audit::empty(AUDIT_WRITERS[0], lane, START_MS, kind, cause);
+        audit.number = number;
+        audit.dataset = dataset.into();
+        if kind == AuditKind::Summary {
+            (audit.counts.from_offset, audit.counts.to_offset) = (from, to);
+        } else {
+            audit.source_offset = from;
+        }
+        audit
+    };
+    let (summary, refused) = (AuditKind::Summary, AuditKind::Quarantined);
+    let (stream, backfill) = (AuditCause::Stream, AuditCause::Backfill);
+    let entries = [
+        entry(summary, stream, 1, DATASETS[0], 0, 10),
+        // Two agreements read the dataset; the other's range ends elsewhere.
+        entry(summary, stream, 1, DATASETS[0], 2, 12),
+        entry(summary, stream, 1, DATASETS[0], 14, 20),
+        entry(refused, stream, 1, DATASETS[0], 21, 0),
+        entry(summary, stream, 1, DATASETS[0], 40, 41),
+        entry(summary, backfill, 1, DATASETS[0], 0, 90),
+        entry(AuditKind::Delivered, stream, 1, DATASETS[0], 30, 0),
+        entry(summary, stream, 2, DATASETS[0], 5, 6),
+        entry(summary, stream, 2, DATASETS[0], 7, 7),
+        entry(refused, stream, 0, DATASETS[2], 3, 0),
+        entry(summary, stream, 0, DATASETS[1], 3, 4),
+    ];
+    world.append(0, &entries).await;
+    let asked = [DATASETS[0].to_owned(), DATASETS[2].to_owned()];
+    let range = |(first, last)| OffsetRange { first, last };
+    let stretch = |dataset: &str, lane, accounted, quarantined, between: &[(i64, i64)]| Stretch {
+        dataset: dataset.to_owned(),
+        lane,
+        accounted: range(accounted),
+        quarantined,
+        between: between.iter().copied().map(range).collect(),
+        more: 0,
+    };
+    let found = all_pages!(1, |page| world.index.stretches(&asked, ALWAYS, &page));
+    assert_eq!(
+        found,
+        [
+            stretch(DATASETS[0], 1, (0, 41), 1, &[(13, 13), (22, 39)]),
+            stretch(DATASETS[0], 2, (5, 7), 0, &[]),
+            stretch(DATASETS[2], 0, (3, 3), 1, &[]),
+        ]
+    );
 }

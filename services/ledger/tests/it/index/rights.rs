@@ -1,6 +1,6 @@
 //! What the writer may do, and what no table may hold.
 
-use mz_ledger::index::{Hide, Hold, Index, IndexError, PageRequest, Period, SCHEMA};
+use mz_ledger::index::{Actor, Hide, Hold, Index, IndexError, PageRequest, Period, SCHEMA};
 use sqlx::Executor as _;
 
 use crate::index::world::{ALWAYS, ORIGIN, START_MS, World, full, random, subject};
@@ -33,6 +33,11 @@ async fn the_writer_can_neither_change_nor_remove() {
         "DELETE FROM word",
         "UPDATE log SET origin = 'x'",
         "DELETE FROM hidden",
+        "UPDATE hidden SET until = now()",
+        "DELETE FROM hide_request",
+        "UPDATE hide_request SET requested_by = 'x'",
+        "INSERT INTO hide_request (subject, lane, consumer, until, requested_by, requested_as, reason, at)
+         VALUES ('', 1, 1, now(), 'a', 'b', 'c', now())",
         "UPDATE legal_hold SET to_at = now()",
         "INSERT INTO legal_hold_end (hold, reason, ended_by) VALUES (1, 'x', 'y')",
         "INSERT INTO expired (month) VALUES ('2024-01-01')",
@@ -61,15 +66,23 @@ async fn no_table_holds_an_identity_number() {
     world.append(0, &[entry.clone()]).await;
     let faults = world.index.check(ORIGIN, 0, &[entry]).await;
     assert_eq!(faults.expect("check"), []);
+    let now = mz_ledger::system_clock();
+    let actor = |operator: &str, principal: &str| Actor {
+        operator: operator.to_owned(),
+        principal: principal.to_owned(),
+    };
     let hide = Hide {
         subject: subject(1),
+        lane: 1,
         consumer: "police".to_owned(),
-        until_ms: START_MS,
-        requested_by: format!("a{ID}"),
-        approved_by: "op-2".to_owned(),
+        until_ms: now + 1_000_000,
+        by: actor(&format!("a{ID}"), "police.window"),
         reason: ID.to_owned(),
     };
-    world.index.hide(&hide).await.expect("hide");
+    let number = world.index.request_hide(&hide, now).await.expect("hide");
+    let approver = actor(&format!("b.{ID}"), "bus.security");
+    let approved = world.index.approve_hide(number, &approver, now).await;
+    approved.expect("approval");
     let period = Period {
         from_ms: START_MS,
         to_ms: START_MS + 1,
