@@ -106,8 +106,9 @@ pub fn key_tag(public: &[u8; 32]) -> [u8; 16] {
     tag
 }
 
-/// RFC 9381 section 5.2, of a proof that was just made: its first 32 bytes are Gamma.
-fn label_of(proof: &[u8; PROOF_LEN]) -> SubjectLabel {
+/// The label in a proof that was just made (RFC 9381 section 5.2; its first 32 bytes are Gamma): nothing is
+/// verified.
+pub fn label_of(proof: &[u8; PROOF_LEN]) -> SubjectLabel {
     let mut hash = Sha512::new();
     hash.update(b"\xFFc2sp.org/vrf-r255\x03");
     hash.update(&proof[..32]);

@@ -10,7 +10,7 @@ use mz_tlog::proof::Proof;
 
 use crate::find::{AuditId, find};
 use crate::log::{CHECKPOINT, Disk, Entry, LogFault, Stored};
-use crate::sign::verifier_key;
+use crate::sign::is_signed;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProveError {
@@ -114,10 +114,8 @@ pub fn verify<'k>(
     let entry = proof.extra.as_deref().ok_or(VerifyError::NoEntry)?;
     let note = Note::parse(&proof.checkpoint).map_err(|error| malformed(&error))?;
     let said = Checkpoint::parse(note.text()).map_err(|error| malformed(&error))?;
-    let signed = keys.into_iter().any(|key| {
-        verifier_key(&said.origin, &key.public).is_ok_and(|key| note.verify(&key).is_ok())
-    });
-    if !signed {
+    let keys = keys.into_iter().map(|key| &key.public);
+    if !is_signed(&note, &said.origin, keys) {
         return Err(VerifyError::Key(said.origin));
     }
     let leaf = leaf_hash(entry);

@@ -3,6 +3,7 @@
 //! log's `checkpoint` when its policy's quorum is met. The log never waits for it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -235,11 +236,19 @@ impl Quorum {
         let (What::Cosigned { note, line }, Some(mut disk)) = (said.what, self.disk(origin)) else {
             return Ok(Err(("WITNESS_ORIGIN_FOREIGN", None)));
         };
-        let there = filed::statement(&disk, origin, number).ok().flatten();
+        let there = filed::read(&disk, origin, number, absence::STATEMENT);
+        let there = there.ok().flatten();
         let Some((ours, _)) = there.filter(|(ours, _)| ours.text() == note.text()) else {
             return Ok(Err(("WITNESS_STATEMENT_DIFFERS", Some(note.to_string()))));
         };
-        let lines = self.ranges.entry((origin.to_owned(), number)).or_default();
+        let lines = match self.ranges.entry((origin.to_owned(), number)) {
+            Entry::Occupied(known) => known.into_mut(),
+            // The topic is read from its beginning at each start: what was cosigned stays so.
+            Entry::Vacant(place) => place.insert(kept(&disk, &ours, origin, number)),
+        };
+        if lines.get(&said.witness) == Some(&line) {
+            return Ok(Ok(()));
+        }
         lines.insert(said.witness, line);
         let all = ours.lines().chain(lines.values().cloned());
         let Ok(cosigned) = Note::assemble(ours.text(), all) else {
@@ -324,6 +333,24 @@ impl Quorum {
         }
         Ok(())
     }
+}
+
+/// Cosignatures by witness that lie beside a range already.
+fn kept(disk: &Folder, ours: &Note, origin: &str, number: u64) -> BTreeMap<String, String> {
+    let there = filed::read(disk, origin, number, absence::COSIGNED);
+    let Some((note, _)) = there.ok().flatten() else {
+        return BTreeMap::new();
+    };
+    if note.text() != ours.text() {
+        return BTreeMap::new();
+    }
+    let own: Vec<String> = ours.lines().collect();
+    // "— <name> <signature>"
+    let named = |line: String| Some((line.split(' ').nth(1)?.to_owned(), line));
+    note.lines()
+        .filter(|line| !own.contains(line))
+        .filter_map(named)
+        .collect()
 }
 
 /// All cosignatures of one size below one checkpoint.

@@ -16,6 +16,16 @@ pub fn verifier_key(origin: &str, public: &[u8; 32]) -> Result<VerifierKey, note
     VerifierKey::new(origin, note::KeyKind::Ed25519, public)
 }
 
+/// Whether one of the ledger's keys signed this note of a log.
+pub fn is_signed<'k>(
+    note: &Note,
+    origin: &str,
+    keys: impl IntoIterator<Item = &'k [u8; 32]>,
+) -> bool {
+    keys.into_iter()
+        .any(|public| verifier_key(origin, public).is_ok_and(|key| note.verify(&key).is_ok()))
+}
+
 /// A signed checkpoint.
 pub(crate) fn checkpoint(
     origin: &str,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use mz_contract::words::{self, WordsFault};
 use mz_contract::{Contract, IdNumber};
 use mz_journal::{GrantId, SubjectTag};
-use mz_keys::vrf::{PROOF_LEN, SubjectLabel};
+use mz_keys::vrf::{PROOF_LEN, SubjectLabel, label_of};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -59,8 +59,8 @@ impl Handle {
 
     /// A person's label in the ledger, and its proof (RFC 9381). Record who asks before giving it away.
     pub fn label(&self, id: &IdNumber) -> (SubjectLabel, [u8; PROOF_LEN]) {
-        let vrf = &self.shared.keys.vrf;
-        (vrf.label(id), vrf.prove(id))
+        let proof = self.shared.keys.vrf.prove(id);
+        (label_of(&proof), proof)
     }
 
     /// The evidence bundle of a service item about one person, for the department `caller`.
@@ -112,18 +112,8 @@ impl Handle {
         check_operator(operator)?;
         check_reason(reason)?;
         let (lane, subject) = self.place(id);
-        let (reply, answer) = oneshot::channel();
-        let ask = AuditorAsk {
-            act: Act::Question,
-            lane,
-            subject,
-            person: Some(*id),
-            caller: caller.to_owned(),
-            operator: operator.to_owned(),
-            reason: reason.to_owned(),
-            reply,
-        };
-        self.shared.route(lane, Command::Auditor(Box::new(ask)))?;
+        let place = (lane, subject, Some(*id));
+        let answer = self.put(Act::Question, place, caller, operator, reason)?;
         let recorded = answer.await.unwrap_or(Err(Refusal::Unavailable))?;
         Ok((recorded, subject))
     }
@@ -140,19 +130,9 @@ impl Handle {
         check_reason(reason)?;
         let mut refusal = Refusal::LaneElsewhere;
         for lane in 0..self.shared.lanes {
-            let (reply, answer) = oneshot::channel();
-            let ask = AuditorAsk {
-                act: Act::Question,
-                lane,
-                subject: SubjectTag::default(),
-                person: None,
-                caller: caller.to_owned(),
-                operator: operator.to_owned(),
-                reason: reason.to_owned(),
-                reply,
-            };
-            match self.shared.route(lane, Command::Auditor(Box::new(ask))) {
-                Ok(()) => return answer.await.unwrap_or(Err(Refusal::Unavailable)),
+            let place = (lane, SubjectTag::default(), None);
+            match self.put(Act::Question, place, caller, operator, reason) {
+                Ok(answer) => return answer.await.unwrap_or(Err(Refusal::Unavailable)),
                 Err(other) => refusal = other,
             }
         }
@@ -171,19 +151,33 @@ impl Handle {
     ) -> Result<Recorded, Refusal> {
         check_operator(operator)?;
         check_reason(reason)?;
+        let place = (lane, subject, None);
+        let answer = self.put(Act::Hiding(rule), place, caller, operator, reason)?;
+        answer.await.unwrap_or(Err(Refusal::Unavailable))
+    }
+
+    /// Hands an act to the owner of the lane, who records it.
+    fn put(
+        &self,
+        act: Act,
+        (lane, subject, person): (u16, SubjectTag, Option<IdNumber>),
+        caller: &str,
+        operator: &str,
+        reason: &str,
+    ) -> Result<oneshot::Receiver<Result<Recorded, Refusal>>, Refusal> {
         let (reply, answer) = oneshot::channel();
         let ask = AuditorAsk {
-            act: Act::Hiding(rule),
+            act,
             lane,
             subject,
-            person: None,
+            person,
             caller: caller.to_owned(),
             operator: operator.to_owned(),
             reason: reason.to_owned(),
             reply,
         };
         self.shared.route(lane, Command::Auditor(Box::new(ask)))?;
-        answer.await.unwrap_or(Err(Refusal::Unavailable))
+        Ok(answer)
     }
 
     fn find(&self, query: &SubjectQuery) -> Result<Found, Refusal> {

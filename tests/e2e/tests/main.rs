@@ -8,6 +8,7 @@ mod one_flow;
 mod p13_household;
 mod p14_arrears;
 mod p3_denied;
+mod p6_absence;
 mod p6_auditor;
 mod p7_revoked;
 mod receipt;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const INSURANCE: &str = "to.police.talent-settlement.hrss.insurance.status.v1";
-const CATCH_UP: Duration = Duration::from_secs(60);
+pub const CATCH_UP: Duration = Duration::from_secs(60);
 
 #[test]
 fn p6_an_auditor_asks_proves_and_finds() {
@@ -30,7 +30,7 @@ fn p6_an_auditor_asks_proves_and_finds() {
     a_use_is_hidden_by_two_people(&world, settler);
     a_delivery_is_proven_offline(&world);
     a_witness_cosigns(&world);
-    what_was_not_read_is_proven(&world, settler, outsider, &now);
+    crate::p6_absence::what_was_not_read_is_proven(&world, settler, outsider, &now);
     nothing_expires_too_early(&world);
     nobody_is_named(&world);
 
@@ -64,7 +64,7 @@ fn indexed(world: &World) {
     );
 }
 
-fn ask(world: &World, args: &[&str], id: Option<&str>) -> Vec<Value> {
+pub fn ask(world: &World, args: &[&str], id: Option<&str>) -> Vec<Value> {
     let mut all = vec!["ledger", "ask"];
     all.extend(args);
     all.extend(["--operator", "sj-1", "--reason", "信访 118", "--json"]);
@@ -494,118 +494,6 @@ fn a_witness_cosigns(world: &World) {
         None,
         &[4],
     );
-}
-
-/// As docs/auditor.md has it: police never asked about the outsider, and nobody can prove the same about the
-/// settler.
-fn what_was_not_read_is_proven(world: &World, settler: &str, outsider: &str, until: &str) {
-    let contract = world.it.contract_root().display().to_string();
-    let policy = world
-        .it
-        .dir()
-        .join("ledger/tlog-policy")
-        .display()
-        .to_string();
-    let file = world.it.dir().join("x.absence").display().to_string();
-    let prove = |department: &str, id: &str, code: i32| {
-        let args = [
-            "ledger",
-            "absence",
-            "--id",
-            "-",
-            "--department",
-            department,
-            "--from",
-            "2026-01-01",
-            "--to",
-            until,
-            "--operator",
-            "sj-1",
-            "--reason",
-            "信访 119",
-            "--cosigned",
-            "--out",
-            &file,
-            "--lang",
-            "en",
-        ];
-        world.it.run_with(&args, Some(&format!("{id}\n")), &[code])
-    };
-    prove("police", outsider, 1);
-    // Until the vault has labelled everybody, and what is asked for is long enough ago.
-    wait::until(
-        "the range to be closed and cosigned",
-        2 * CATCH_UP,
-        || {
-            let closed = world.it.output(&["ledger", "close"], None);
-            assert!(matches!(closed.status.code(), Some(0 | 1)));
-            world
-                .it
-                .run(&["witness", "--department", "police", "--once"]);
-            let args = [
-                "ledger",
-                "absence",
-                "--id",
-                "-",
-                "--department",
-                "police",
-                "--from",
-                "2026-01-01",
-                "--to",
-                until,
-                "--operator",
-                "sj-1",
-                "--reason",
-                "信访 119",
-                "--cosigned",
-                "--out",
-                &file,
-            ];
-            let input = format!("{outsider}\n");
-            let output = world.it.output(&args, Some(&input));
-            let said = |output: &std::process::Output| {
-                String::from_utf8_lossy(&output.stderr).trim().to_owned()
-            };
-            (output.status.success(), said(&closed), said(&output))
-        },
-        |(proven, ..)| *proven,
-    );
-    let verify = |id: &str, code: i32| -> Value {
-        let args = [
-            "verify",
-            &file,
-            "--contract",
-            &contract,
-            "--policy",
-            &policy,
-            "--id",
-            "-",
-            "--json",
-        ];
-        let text = world.it.run_with(&args, Some(&format!("{id}\n")), &[code]);
-        serde_json::from_str(&text).unwrap_or_default()
-    };
-    let proven = verify(outsider, 0);
-    assert_eq!(proven["nothing"], true, "{proven:#}");
-    assert_eq!(proven["department"], "police");
-    assert_eq!(proven["witnesses"], serde_json::json!(["police"]));
-    // It is about nobody else.
-    verify(settler, 4);
-    let text = std::fs::read_to_string(&file).unwrap();
-    assert!(!text.contains(outsider));
-    prove("police", settler, 0);
-    let read = verify(settler, 0);
-    assert_eq!(read["nothing"], false, "{read:#}");
-    assert!(read["read"][0]["count"].as_u64() > Some(3), "{read:#}");
-    prove("union", settler, 0);
-    assert_eq!(verify(settler, 0)["nothing"], true);
-    prove("polcie", settler, 2);
-    // Asking was recorded.
-    let question = |entry: &Value| entry["reason"] == "信访 119";
-    wait::value("the question to be logged", CATCH_UP, || {
-        let entries = ask(world, &["who-read", "--id", "-"], Some(outsider));
-        entries.iter().any(question).then_some(())
-    });
 }
 
 /// Three years at least, and longer while somebody holds it.

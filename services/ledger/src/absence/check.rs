@@ -6,10 +6,10 @@ use super::error::AbsenceFault;
 use super::leaf::Leaf;
 use super::range::{Labels, Range, ranges};
 use super::statement::{After, Statement};
-use super::{LEAVES, filed, path};
+use super::{COSIGNED, LEAVES, STATEMENT, filed, path};
 use crate::check::Fault;
 use crate::log::{Disk, LogFault, Stored};
-use crate::sign::verifier_key;
+use crate::sign::is_signed;
 
 /// What a log's ranges are held against.
 pub struct Checked<'c> {
@@ -35,7 +35,7 @@ pub fn check<D: Disk>(
         code,
         place: format!("{}/absence/{number}", log.origin),
     };
-    let all = match filed::all(disk, log.origin) {
+    let all = match filed::all(disk, log.origin, STATEMENT) {
         Ok(all) => all,
         Err(error) => {
             let number = match error {
@@ -50,16 +50,13 @@ pub fn check<D: Disk>(
     };
     let (last, mut before) = (last.clone(), log.before);
     for (note, said) in &all {
-        let signed = log.keys.iter().any(|public| {
-            verifier_key(log.origin, public).is_ok_and(|key| note.verify(&key).is_ok())
-        });
-        if !signed {
+        if !is_signed(note, log.origin, log.keys) {
             faults.push(fault(said.number, "LEDGER_KEY_UNKNOWN"));
         }
         if !follows(said, before) || said.to > log.size {
             faults.push(fault(said.number, "LEDGER_RANGE_MISPLACED"));
         }
-        let cosigned = filed::cosigned(disk, log.origin, said.number);
+        let cosigned = filed::read(disk, log.origin, said.number, COSIGNED);
         if !matches!(&cosigned, Ok(None))
             && !matches!(&cosigned, Ok(Some((other, _))) if other.text() == note.text())
         {
@@ -73,7 +70,10 @@ pub fn check<D: Disk>(
     let ends: Vec<u64> = all.iter().map(|(_, said)| said.to).collect();
     let lanes = (last.shard().unwrap_or_default(), last.shards);
     let stored = Stored::new(disk, log.size);
-    let mut logs = |after: &After| labels(after, earlier);
+    let mut logs = |after: &After| match earlier(&after.origin) {
+        Some(disk) => labels(after, &disk),
+        None => Ok(None),
+    };
     let mut at = 0;
     let walked = ranges(&stored, log.origin, (0, &ends), lanes, &mut logs, |range| {
         let (_, said) = &all[at];
@@ -141,19 +141,15 @@ fn leaves_agree(disk: &impl Disk, said: &Statement, leaves: &[Leaf]) -> bool {
     let Ok(Some(bytes)) = disk.read(&path(said.number, LEAVES)) else {
         return false;
     };
-    let (found, rest) = bytes.as_chunks::<{ Leaf::BYTES }>();
-    rest.is_empty() && found.iter().map(Leaf::decode).eq(leaves.iter().copied())
+    Leaf::all(&bytes).is_some_and(|found| found == leaves)
 }
 
-pub(crate) fn labels<D: Disk>(
+/// The labels of the log before a log, if its files are there.
+pub(crate) fn labels(
     after: &After,
-    earlier: &mut dyn FnMut(&str) -> Option<D>,
+    disk: &impl Disk,
 ) -> Result<Option<(String, Labels)>, AbsenceFault> {
-    let Some(disk) = earlier(&after.origin) else {
-        return Ok(None);
-    };
-    let labels = Labels::of_log(&Stored::new(&disk, after.size));
-    match labels {
+    match Labels::of_log(&Stored::new(disk, after.size)) {
         Ok(labels) => Ok(Some((after.origin.clone(), labels))),
         Err(AbsenceFault::Log(LogFault::Missing { .. })) => Ok(None),
         Err(error) => Err(error),

@@ -23,18 +23,12 @@ use crate::options::Options;
 use crate::prove::newest;
 use crate::sign::verifier_key;
 
-/// A range that was closed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Closed {
-    pub statement: Statement,
-}
-
 /// Closes what was logged since the last range, of every log of the shard. `forced`: also with people who
 /// have no label; nothing can be proven about them in that range.
 ///
 /// # Errors
 /// The log is behind, people have no label yet (the vault tells them soon), somebody else closes.
-pub fn close(options: &Options, forced: bool) -> Result<Vec<Closed>, CloseError> {
+pub fn close(options: &Options, forced: bool) -> Result<Vec<Statement>, CloseError> {
     // Before the bus is asked how far it is: what is committed until now is below that.
     let until_ms = (options.clock)();
     let state = caught_up(options)?;
@@ -51,7 +45,7 @@ pub fn close_at(
     size: u64,
     until_ms: i64,
     forced: bool,
-) -> Result<Vec<Closed>, CloseError> {
+) -> Result<Vec<Statement>, CloseError> {
     let newest_log = origin;
     let folder = options.folder.join(options.shard.to_string());
     let _lock = lock(&folder)?;
@@ -66,7 +60,7 @@ pub fn close_at(
             break;
         }
         let disk = Folder::new(log);
-        let filed = filed::all(&disk, &origin).map_err(|source| CloseError::Log {
+        let filed = filed::all(&disk, &origin, STATEMENT).map_err(|source| CloseError::Log {
             origin: origin.clone(),
             source,
         })?;
@@ -85,7 +79,7 @@ pub fn close_at(
         }
         let made = one(options, &disk, &origin, to, until, (&last, &before), forced)?;
         before = Some(made.clone());
-        closed.push(Closed { statement: made });
+        closed.push(made);
     }
     Ok(closed)
 }
@@ -181,8 +175,7 @@ fn one(
     let (_, said) = newest(disk).map_err(|_| malformed(origin))?;
     let stored = Stored::new(disk, said.size);
     let shard = (options.shard, options.shards);
-    let mut earlier = |origin: &str| Some(Folder::new(options.folder_of(origin)));
-    let mut logs = |after: &After| labels(after, &mut earlier);
+    let mut logs = |after: &After| labels(after, &Folder::new(options.folder_of(&after.origin)));
     let mut read: Option<Range> = None;
     let head = ranges(&stored, origin, (from, &[to]), shard, &mut logs, |range| {
         read = Some(range)

@@ -3,44 +3,31 @@
 use mz_tlog::note::Note;
 
 use super::error::AbsenceFault;
+use super::path;
 use super::statement::Statement;
-use super::{COSIGNED, STATEMENT, path};
 use crate::log::{Disk, LogFault};
 
-/// Note and statement of a range; `None` when it was not closed yet.
-pub(crate) fn statement(
+/// All of a log in one spelling ([`super::STATEMENT`] or [`super::COSIGNED`]), in order.
+pub(crate) fn all(
     disk: &impl Disk,
     origin: &str,
-    number: u64,
-) -> Result<Option<(Note, Statement)>, AbsenceFault> {
-    file(disk, origin, number, STATEMENT)
-}
-
-/// The same with its cosignatures, if a quorum gave them.
-pub(crate) fn cosigned(
-    disk: &impl Disk,
-    origin: &str,
-    number: u64,
-) -> Result<Option<(Note, Statement)>, AbsenceFault> {
-    file(disk, origin, number, COSIGNED)
-}
-
-/// All of a log, in order.
-pub(crate) fn all(disk: &impl Disk, origin: &str) -> Result<Vec<(Note, Statement)>, AbsenceFault> {
+    file: &str,
+) -> Result<Vec<(Note, Statement)>, AbsenceFault> {
     let mut all = Vec::new();
-    while let Some(one) = statement(disk, origin, all.len() as u64)? {
+    while let Some(one) = read(disk, origin, all.len() as u64, file)? {
         all.push(one);
     }
     Ok(all)
 }
 
-fn file(
+/// Note and statement of a range; `None` when it is not there yet.
+pub(crate) fn read(
     disk: &impl Disk,
     origin: &str,
     number: u64,
-    name: &str,
+    file: &str,
 ) -> Result<Option<(Note, Statement)>, AbsenceFault> {
-    let bytes = disk.read(&path(number, name)).map_err(LogFault::from)?;
+    let bytes = disk.read(&path(number, file)).map_err(LogFault::from)?;
     let Some(bytes) = bytes else {
         return Ok(None);
     };

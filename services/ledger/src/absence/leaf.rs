@@ -55,6 +55,13 @@ impl Leaf {
         }
     }
 
+    /// Leaves one after the other; `None` when the last is cut.
+    pub fn all(bytes: &[u8]) -> Option<Vec<Self>> {
+        let (leaves, rest) = bytes.as_chunks::<{ Self::BYTES }>();
+        rest.is_empty()
+            .then(|| leaves.iter().map(Self::decode).collect())
+    }
+
     pub fn hash(&self) -> Hash {
         leaf_hash(&self.encode())
     }

@@ -19,7 +19,7 @@ mod verify;
 
 pub use check::{Checked, check};
 pub(crate) use check::{agrees, follows, labels};
-pub use close::{Closed, close, close_at};
+pub use close::{close, close_at};
 pub use error::{AbsenceFault, CloseError};
 pub use leaf::{Leaf, key};
 pub use proof::{HEADER, Placed, Proof, ProofError, Shown};

@@ -11,7 +11,7 @@ use super::leaf::{Leaf, key};
 use super::proof::{Placed, Proof, Shown};
 use super::statement::Statement;
 use super::verify::{SETTLED_MS, begins_by};
-use super::{LEAVES, filed, path};
+use super::{COSIGNED, LEAVES, STATEMENT, filed, path};
 use crate::log::{Disk as _, Folder, LogFault};
 use crate::witness::{LogFolder, Source as _, log_name};
 
@@ -60,6 +60,7 @@ pub fn prove(folder: &Path, bus_id: &str, asked: &Asked<'_>) -> Result<String, A
     let logs = LogFolder::new(folder)
         .logs()
         .map_err(AbsenceError::Folder)?;
+    let file = if asked.cosigned { COSIGNED } else { STATEMENT };
     let mut shards: Vec<(u16, Vec<Placing>)> = Vec::new();
     for log in &logs {
         let Some((shard, _)) = log_name(log) else {
@@ -74,23 +75,13 @@ pub fn prove(folder: &Path, bus_id: &str, asked: &Asked<'_>) -> Result<String, A
         if shards.last().is_none_or(|(last, _)| *last != shard) {
             shards.push((shard, Vec::new()));
         }
-        let mut number = 0;
-        loop {
-            let found = match asked.cosigned {
-                true => filed::cosigned(&disk, &origin, number),
-                false => filed::statement(&disk, &origin, number),
-            };
-            let Some((note, statement)) = found.map_err(failed)? else {
-                break;
-            };
-            if let Some((_, all)) = shards.last_mut() {
-                all.push(Placing {
-                    log: log.clone(),
-                    note,
-                    statement,
-                });
-            }
-            number += 1;
+        let found = filed::all(&disk, &origin, file).map_err(failed)?;
+        if let Some((_, all)) = shards.last_mut() {
+            all.extend(found.into_iter().map(|(note, statement)| Placing {
+                log: log.clone(),
+                note,
+                statement,
+            }));
         }
     }
     let mut ranges = Vec::new();
@@ -149,11 +140,9 @@ fn show(disk: &Folder, placing: Placing, asked: &Asked<'_>) -> Result<Shown, Abs
     let file = path(statement.number, LEAVES);
     let bytes = disk.read(&file).map_err(LogFault::from)?;
     let bytes = bytes.ok_or(LogFault::Missing { path: file })?;
-    let (leaves, rest) = bytes.as_chunks::<{ Leaf::BYTES }>();
-    let leaves: Vec<Leaf> = leaves.iter().map(Leaf::decode).collect();
+    let leaves = Leaf::all(&bytes).ok_or(AbsenceFault::Leaves)?;
     let tree: MemoryTree = leaves.iter().map(Leaf::hash).collect();
-    let whole = rest.is_empty() && leaves.len() as u64 == statement.leaves;
-    if !whole || tree.root() != statement.head {
+    if leaves.len() as u64 != statement.leaves || tree.root() != statement.head {
         return Err(AbsenceFault::Leaves);
     }
     let wanted = key(&asked.label, asked.department);

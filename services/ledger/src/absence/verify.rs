@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use mz_contract::IdNumber;
-use mz_keys::vrf::proven_label;
+use mz_keys::vrf::{SubjectLabel, proven_label};
 use mz_tlog::merkle::{empty_root, verify_inclusion};
 use mz_tlog::policy::Policy;
 
+use super::check::follows;
 use super::leaf::{Leaf, key};
 use super::proof::{Placed, Proof, ProofError, Shown};
 use super::statement::Statement;
-use crate::sign::verifier_key;
+use crate::sign::is_signed;
 
 /// By how much the clocks of those who write records may differ from the ledger's, milliseconds.
 pub const SKEW_MS: i64 = 5_000;
@@ -94,11 +95,15 @@ pub fn verify(
     let proof = Proof::parse(text)?;
     let mut shards: BTreeMap<u16, Vec<&Shown>> = BTreeMap::new();
     let mut witnesses: Option<Vec<String>> = None;
+    // One key in most proofs: the label is proven once under each.
+    let mut proven: BTreeMap<[u8; 32], Option<SubjectLabel>> = BTreeMap::new();
     let mut read = Vec::new();
     for shown in &proof.ranges {
         let said = &shown.statement;
         let name = || said.name();
-        signed(shown, keys)?;
+        if !is_signed(&shown.note, &said.origin, keys) {
+            return Err(VerifyError::Key(name()));
+        }
         if let Some(policy) = policy {
             let accepted = policy.check_as(&shown.note, &said.origin);
             let accepted = accepted.map_err(|_| VerifyError::Quorum(name()))?;
@@ -119,7 +124,9 @@ pub fn verify(
         };
         let wanted = match public {
             Some(public) => {
-                let label = proven_label(&public, person, &proof.vrf);
+                let label = proven
+                    .entry(public)
+                    .or_insert_with(|| proven_label(&public, person, &proof.vrf));
                 Some(key(&label.ok_or(VerifyError::Person)?, &proof.department))
             }
             None => None,
@@ -166,17 +173,6 @@ pub fn verify(
     })
 }
 
-fn signed(shown: &Shown, keys: &[[u8; 32]]) -> Result<(), VerifyError> {
-    let origin = &shown.statement.origin;
-    let good = keys.iter().any(|public| {
-        verifier_key(origin, public).is_ok_and(|key| shown.note.verify(&key).is_ok())
-    });
-    match good {
-        true => Ok(()),
-        false => Err(VerifyError::Key(shown.statement.name())),
-    }
-}
-
 /// The leaf of a key, `Some(None)` when it is shown that there is none; `None` when nothing is shown.
 fn find(shown: &Shown, wanted: Option<&[u8; 32]>) -> Option<Option<Leaf>> {
     let said = &shown.statement;
@@ -215,20 +211,10 @@ fn covers(proof: &Proof, shown: &[&Shown], shards: u16) -> Result<(), VerifyErro
     let mut before: Option<&Statement> = None;
     for shown in shown {
         let said = &shown.statement;
-        let follows = match before {
-            None => true,
-            Some(before) if before.origin == said.origin => {
-                said.number == before.number + 1 && said.from == before.to
-            }
-            Some(before) => {
-                let after = said.after.as_ref();
-                said.number == 0
-                    && said.from == 0
-                    && after.is_some_and(|log| log.origin == before.origin && log.size == before.to)
-            }
-        };
-        let on_time = before.is_none_or(|before| before.until_ms == said.since_ms);
-        let good = follows && on_time && said.shards == shards && said.since_ms <= said.until_ms;
+        let good = match before {
+            None => said.since_ms <= said.until_ms,
+            Some(_) => follows(said, before),
+        } && said.shards == shards;
         if !good {
             return Err(VerifyError::Chain(said.name()));
         }

@@ -3,11 +3,12 @@
 use mz_journal::topics;
 use mz_tlog::note::{Note, VerifierKey};
 
-use super::source::{Other, Reading, log_name};
+use super::source::{Reading, log_name};
 use super::state::Seen;
 use super::{Witness, WitnessError, cosignature_key, log_keys, witness_name};
 use crate::absence::{
-    AbsenceFault, After, Range, SKEW_MS, Statement, agrees, filed, follows, labels, ranges,
+    AbsenceFault, After, Range, SKEW_MS, STATEMENT, Statement, agrees, filed, follows, labels,
+    ranges,
 };
 use crate::log::Stored;
 use crate::witness::Source;
@@ -78,15 +79,11 @@ impl Witness {
         let mut made: Vec<Range> = Vec::new();
         let stored = Stored::new(&disk, seen.size);
         let mut logs = |after: &After| {
-            let mut disk = |origin: &str| {
-                let (_, name) = origin.split_once("/audit/")?;
-                log_name(name)?;
-                Some(Other {
-                    source,
-                    log: name.to_owned(),
-                })
-            };
-            labels(after, &mut disk)
+            let name = after.origin.split_once("/audit/").map(|(_, name)| name);
+            match name.filter(|name| log_name(name).is_some()) {
+                Some(log) => labels(after, &Reading { source, log }),
+                None => Ok(None),
+            }
         };
         let head = ranges(
             &stored,
@@ -138,7 +135,7 @@ impl Witness {
         let now = (self.options.clock)();
         loop {
             let number = next + pending.len() as u64;
-            let found = filed::statement(disk, &seen.origin, number);
+            let found = filed::read(disk, &seen.origin, number, STATEMENT);
             let found = found.map_err(|_| WitnessError::Range {
                 log: disk.log.to_owned(),
                 number,

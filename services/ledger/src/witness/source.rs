@@ -93,37 +93,24 @@ pub(super) struct Reading<'s> {
     pub log: &'s str,
 }
 
-/// The same with a name of its own.
-pub(super) struct Other<'s> {
-    pub source: &'s dyn Source,
-    pub log: String,
+impl Disk for Reading<'_> {
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        self.source.read(self.log, path)
+    }
+
+    fn write(&mut self, _: &str, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn replace(&mut self, _: &str, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn remove_folder(&mut self, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
 }
-
-macro_rules! read_only {
-    ($reading:ident) => {
-        impl Disk for $reading<'_> {
-            fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
-                self.source.read(&self.log, path)
-            }
-
-            fn write(&mut self, _: &str, _: &[u8]) -> io::Result<()> {
-                Err(io::ErrorKind::ReadOnlyFilesystem.into())
-            }
-
-            fn sync(&mut self) -> io::Result<()> {
-                Err(io::ErrorKind::ReadOnlyFilesystem.into())
-            }
-
-            fn replace(&mut self, _: &str, _: &[u8]) -> io::Result<()> {
-                Err(io::ErrorKind::ReadOnlyFilesystem.into())
-            }
-
-            fn remove_folder(&mut self, _: &str) -> io::Result<()> {
-                Err(io::ErrorKind::ReadOnlyFilesystem.into())
-            }
-        }
-    };
-}
-
-read_only!(Reading);
-read_only!(Other);

@@ -21,6 +21,8 @@ use mz_tlog::note::{Note, sign_line};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
+use crate::prove::altered;
+
 const BUS: &str = "test";
 const DEPARTMENTS: [&str; 3] = ["hrss", "police", "tax"];
 /// 2026-03-01T00:00:00Z, and a minute.
@@ -193,8 +195,7 @@ impl World {
     fn close_forced(&mut self, until_ms: i64, forced: bool) -> Result<Vec<Statement>, CloseError> {
         self.sign();
         let (origin, size) = (self.log.origin().to_owned(), self.log.size());
-        let closed = close_at(&self.options(), &origin, size, until_ms, forced)?;
-        Ok(closed.into_iter().map(|closed| closed.statement).collect())
+        close_at(&self.options(), &origin, size, until_ms, forced)
     }
 
     /// The next period's log.
@@ -336,12 +337,7 @@ fn an_altered_proof_proves_nothing_else() {
     assert_eq!(world.verify(&text, who).unwrap().answer, Answer::Nothing);
     let mut refused = 0;
     for at in 0..text.len() {
-        let mut other = text.clone().into_bytes();
-        other[at] = match other[at] {
-            b'a'..=b'y' | b'A'..=b'Y' | b'0'..=b'8' => other[at] + 1,
-            _ => other[at] ^ 2,
-        };
-        let Ok(other) = String::from_utf8(other) else {
+        let Some(other) = altered(&text, at) else {
             continue;
         };
         match world.verify(&other, who) {
@@ -504,9 +500,7 @@ fn the_bureau_cannot_prove_that_what_was_read_was_not() {
 fn leaves_of(world: &World, number: u64) -> Vec<Leaf> {
     let bytes = world.disk().read(&format!("absence/{number}/leaves"));
     let bytes = bytes.unwrap().unwrap();
-    let (leaves, rest) = bytes.as_chunks::<{ Leaf::BYTES }>();
-    assert!(rest.is_empty());
-    leaves.iter().map(Leaf::decode).collect()
+    Leaf::all(&bytes).unwrap()
 }
 
 /// Signs what the log does not say.

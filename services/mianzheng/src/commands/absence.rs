@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use chrono::{DateTime, NaiveDate, NaiveTime};
 use mz_console::{Client, LedgerRequest, Question};
-use mz_contract::{BUS, Contract, KeyUse, Mode};
+use mz_contract::{BUS, Contract, Mode};
 use mz_ledger::absence::{self, Answer, Asked, Checked, CloseError, Statement};
 use mz_ledger::check::Fault;
 use mz_ledger::index::PageRequest;
@@ -20,6 +20,7 @@ use mz_tlog::policy::Policy;
 use serde_json::json;
 
 use super::evidence::{stdin_only, write_personal};
+use super::ledger::checkpoint_keys;
 use crate::cli::{LedgerAbsenceArgs, LedgerCloseArgs, VerifyArgs};
 use crate::exit;
 use crate::instance::{Instance, LedgerClose};
@@ -39,7 +40,7 @@ pub fn close(dir: &Path, args: &LedgerCloseArgs) -> Outcome {
     let contract = instance.contract(Mode::Signed)?;
     for options in super::ledger::shards(&instance, &contract, &args.shards)? {
         let closed = absence::close(&options, args.unbound).map_err(close_failure)?;
-        for said in closed.into_iter().map(|closed| closed.statement) {
+        for said in closed {
             let Statement {
                 from, to, leaves, ..
             } = said;
@@ -169,13 +170,6 @@ fn bytes<const N: usize>(value: &serde_json::Value) -> Option<[u8; N]> {
         .decode(text)
         .ok()?;
     bytes.try_into().ok()
-}
-
-fn checkpoint_keys(contract: &Contract) -> Vec<[u8; 32]> {
-    let keys = contract.keys_of(BUS).iter();
-    keys.filter(|key| key.usage == KeyUse::Checkpoint)
-        .map(|key| key.info.public)
-        .collect()
 }
 
 /// `verify` of a proof of absence.

@@ -267,14 +267,18 @@ fn reindex(dir: &Path, args: &LedgerViewArgs) -> Outcome {
     Ok(())
 }
 
+/// The ledger's public keys, as the contract lists them.
+pub fn checkpoint_keys(contract: &Contract) -> Vec<[u8; 32]> {
+    let keys = contract.keys_of(BUS).iter();
+    keys.filter(|key| key.usage == KeyUse::Checkpoint)
+        .map(|key| key.info.public)
+        .collect()
+}
+
 /// What the log's checkpoint says, if a key of the ledger signed it.
 fn signed(folder: &Folder, contract: &Contract) -> Result<Checkpoint, &'static str> {
     let (note, said) = prove::newest(folder).map_err(|error| error.code())?;
-    let known = contract.keys_of(BUS).iter().any(|key| {
-        key.usage == KeyUse::Checkpoint
-            && mz_ledger::verifier_key(&said.origin, &key.info.public)
-                .is_ok_and(|key| note.verify(&key).is_ok())
-    });
+    let known = mz_ledger::is_signed(&note, &said.origin, &checkpoint_keys(contract));
     if known {
         Ok(said)
     } else {

@@ -56,7 +56,7 @@ impl World {
         let options = Options::new(bus, &self.bus.contract, &self.bus.keys(), self.logs());
         let origin = self.log.origin().to_owned();
         let closed = close_at(&options.unwrap(), &origin, size, until_ms, false).unwrap();
-        closed.into_iter().next().unwrap().statement
+        closed.into_iter().next().unwrap()
     }
 
     fn policy(&self) -> Policy {
@@ -141,6 +141,12 @@ fn absence_is_proven_under_a_quorum_that_made_the_range_again() {
     };
     let bare = prove(&world.logs(), bus_id, &bare).unwrap();
     assert_eq!(checked(&bare).unwrap_err().code(), "LEDGER_QUORUM");
+    // The ledger's side starts anew and reads every cosignature again: the quorum's file stays as it is.
+    let path = world.logs().join(LOG).join("absence/0/statement.cosigned");
+    let before = fs::read(&path).unwrap();
+    let mut again = world.quorum();
+    taken(&mut again, 6);
+    assert_eq!(fs::read(&path).unwrap(), before);
     // A later start cosigns what was closed meanwhile, and nothing twice.
     drop(a);
     world.deliver(5);
