@@ -101,7 +101,7 @@ trap stop EXIT INT TERM
 
 chapter "启动 Kafka 和 PostgreSQL" "Starting Kafka and PostgreSQL"
 mz stack reset >/dev/null 2>&1 || true
-rm -rf "$city" "$dir/contract" "$dir/instance.yaml"
+rm -rf "$city" "$dir/contract" "$dir/instance.yaml" "$dir/ledger" "$dir/witness"
 mz stack up
 
 chapter "合同：各提供部门签署批准，建立主题、权限和表" "Contract: providers sign their approvals; topics, access rules and tables are made"
