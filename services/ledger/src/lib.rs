@@ -3,6 +3,7 @@
 //! and committed.
 
 pub mod absence;
+pub mod batches;
 pub mod check;
 mod commit;
 mod error;

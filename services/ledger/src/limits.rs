@@ -37,3 +37,7 @@ pub const MAX_CLOSE_TAIL: i64 = 10_000;
 pub const MAX_RANGES_SHOWN: usize = 8_192;
 /// Longest proof of absence that is read, bytes.
 pub const MAX_ABSENCE_BYTES: usize = 64 << 20;
+/// Batches that an audit of a log holds later ones against, at least half of them; about 200 bytes each.
+pub const MAX_BATCHES_HELD: usize = 1 << 21;
+/// The same for a running ledger.
+pub const RUNNING_BATCHES_HELD: usize = 1 << 17;
