@@ -18,6 +18,7 @@ pub mod prove;
 pub mod quorum;
 mod service;
 mod sign;
+pub mod trim;
 pub mod witness;
 
 pub use error::LedgerError;

@@ -3,6 +3,7 @@
 mod hostile;
 mod ranges;
 mod running;
+mod trim;
 mod world;
 
 use std::fs;

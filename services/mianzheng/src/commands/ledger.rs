@@ -38,6 +38,7 @@ pub fn run(dir: &Path, command: &LedgerCommand) -> Outcome {
         LedgerCommand::Audit(args) => audit(dir, args),
         LedgerCommand::Reindex(args) => reindex(dir, args),
         LedgerCommand::Close(args) => super::absence::close(dir, args),
+        LedgerCommand::Trim(args) => super::trim::run(dir, args),
         LedgerCommand::Absence(args) => super::absence::prove(dir, args),
         LedgerCommand::Expire { before } => expire(dir, before),
         LedgerCommand::Hold {

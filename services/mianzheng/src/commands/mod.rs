@@ -15,6 +15,7 @@ mod install;
 mod ledger;
 mod read;
 mod serve;
+mod trim;
 mod witness;
 
 use crate::cli::{Cli, Command};

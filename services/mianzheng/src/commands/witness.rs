@@ -27,7 +27,7 @@ use crate::shutdown;
 const ROUND: Duration = Duration::from_secs(1);
 const STOP_POLL: Duration = Duration::from_millis(100);
 /// The policy whose quorum `ledger serve` collects, in the ledger's folder.
-const POLICY: &str = "tlog-policy";
+pub const POLICY: &str = "tlog-policy";
 
 fn failure(error: WitnessError) -> Failure {
     let code = match error.is_refusal() {
