@@ -9,7 +9,7 @@
 mod common;
 
 use common::{WAIT, bus};
-use mz_bus::admin::{Acl, Operation, Pattern, Resource, Topic};
+use mz_bus::admin::{Acl, Operation, Pattern, Resource, Topic, topic_id};
 use mz_bus::plan::{self, Change, Desired, Mode, Outcome, PlanError, PlanOptions, desired};
 use mz_bus::tuning::TRANSACTION_TIMEOUT;
 use mz_bus::{Admin, BusError, BusOptions, Isolation, Position, Reader, TxError, TxProducer};
@@ -17,6 +17,7 @@ use mz_contract::Contract;
 use mz_stack::testing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 const SRC: &str = "src.hrss.insurance.status.v1";
 const TO: &str = "to.police.talent-settlement.hrss.insurance.status.v1";
@@ -508,4 +509,41 @@ fn reads(bus: &BusOptions, topic: &str) -> Result<(), BusError> {
     let mut reader = Reader::open(bus, Isolation::Committed)?;
     reader.assign(&[(topic, 0, Position::Beginning)])?;
     reader.poll_to_end(WAIT, |_| {})
+}
+
+#[test]
+fn a_topic_made_anew_has_another_id_and_strangers_are_told_nothing() {
+    let prefix = testing::prefix();
+    let own = bus("bus.admin", &prefix);
+    let mut admin = Admin::connect(&own).unwrap();
+    let name = format!("{prefix}bus.audit");
+    let topic = Topic {
+        partitions: 1,
+        replication: None,
+        settings: BTreeMap::new(),
+    };
+    admin
+        .create_topics(&[(name.clone(), topic.clone())])
+        .unwrap();
+    let id = topic_id(&own, "bus.audit").unwrap();
+    assert_eq!(topic_id(&own, "bus.audit").unwrap(), id);
+    // Without a right on it a topic is not there.
+    let stranger = topic_id(&bus("police.adapter", &prefix), "bus.audit").unwrap_err();
+    assert!(
+        matches!(stranger.code(), "BUS_DENIED" | "BUS_TOPIC_MISSING"),
+        "{stranger}"
+    );
+    admin.delete_topics(std::slice::from_ref(&name)).unwrap();
+    let started = Instant::now();
+    let gone = loop {
+        match topic_id(&own, "bus.audit") {
+            Err(error) => break error,
+            Ok(_) => assert!(started.elapsed() < WAIT, "still there"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(gone.code(), "BUS_TOPIC_MISSING");
+    admin.create_topics(&[(name.clone(), topic)]).unwrap();
+    assert_ne!(topic_id(&own, "bus.audit").unwrap(), id);
+    admin.delete_topics(&[name]).unwrap();
 }

@@ -77,6 +77,11 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// Nothing is left: a record of before a field was added at its end.
+    pub(crate) fn is_done(&self) -> bool {
+        self.from.remaining() == 0
+    }
+
     pub(crate) fn finish(self) -> Result<(), Malformed> {
         match self.from.remaining() {
             0 => Ok(()),

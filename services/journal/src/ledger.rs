@@ -28,6 +28,8 @@ pub struct LedgerState {
     /// Where each writer's records of each lane have got to.
     pub chains: Vec<Chain>,
     pub at_ms: i64,
+    /// Kafka's id of `bus.audit`: positions in a topic that was made anew mean nothing. Zeros: not known.
+    pub topic: [u8; 16],
 }
 
 impl LedgerState {
@@ -57,6 +59,7 @@ impl Record for LedgerState {
             out.extend_from_slice(chain.digest());
         });
         put_long(out, self.at_ms);
+        out.extend_from_slice(&self.topic);
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
@@ -83,6 +86,10 @@ impl Record for LedgerState {
                 ))
             })?,
             at_ms: from.long("at_ms")?,
+            topic: match from.is_done() {
+                true => [0; 16],
+                false => from.fixed("topic")?,
+            },
         };
         from.finish()?;
         Ok(state)

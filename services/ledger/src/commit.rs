@@ -1,5 +1,6 @@
 //! What `bus.ledger` says: how far the shard's log is committed.
 
+use mz_bus::admin::{TopicId, topic_id};
 use mz_bus::{Isolation, Reader, Stretch, TxProducer, read_stretches};
 use mz_journal::{LedgerState, Record as _, topics};
 
@@ -40,6 +41,23 @@ pub(crate) fn read(options: &Options) -> Result<Option<LedgerState>, LedgerError
         }
     }
     Ok(None)
+}
+
+/// What `bus.audit` is now.
+///
+/// # Errors
+/// It is another topic than the committed positions are of.
+pub(crate) fn topic(
+    options: &Options,
+    state: Option<&LedgerState>,
+) -> Result<TopicId, LedgerError> {
+    let found = topic_id(&options.bus, topics::AUDIT)?;
+    let known = state.map(|state| state.topic);
+    let known = known.filter(|known| *known != TopicId::default());
+    match known {
+        Some(known) if known != found => Err(LedgerError::TopicReplaced),
+        _ => Ok(found),
+    }
 }
 
 /// Commits a state. After an error nobody knows whether it was committed: start over from [`read()`].

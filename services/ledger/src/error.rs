@@ -32,6 +32,8 @@ pub enum LedgerError {
     Checkpoint { origin: String },
     #[error("{origin}: the committed log belongs to another bus or shard")]
     Foreign { origin: String },
+    #[error("bus.audit was deleted and made anew: committed positions are not of this topic")]
+    TopicReplaced,
     #[error("bus")]
     Bus(#[from] BusError),
     #[error("transaction")]
@@ -56,6 +58,7 @@ impl LedgerError {
             Self::BehindCheckpoint { .. } => "LEDGER_BEHIND_CHECKPOINT",
             Self::Checkpoint { .. } => "LEDGER_CHECKPOINT_MALFORMED",
             Self::Foreign { .. } => "LEDGER_FOREIGN",
+            Self::TopicReplaced => "LEDGER_TOPIC_REPLACED",
             Self::Bus(error) => error.code(),
             Self::Tx(_) => "LEDGER_TRANSACTION",
             Self::State { .. } => "LEDGER_STATE_MALFORMED",
@@ -82,7 +85,7 @@ impl LedgerError {
 /// Every code of this crate that is not another crate's, for the test that holds them against
 /// `reasons.yaml`.
 #[cfg(test)]
-const CODES: [&str; 26] = [
+const CODES: [&str; 27] = [
     "LEDGER_SUPERSEDED",
     "LEDGER_LOCKED",
     "LEDGER_DISK",
@@ -104,6 +107,7 @@ const CODES: [&str; 26] = [
     "LEDGER_PROOF_WRONG",
     "LEDGER_KEY_UNKNOWN",
     "LEDGER_INDEX",
+    "LEDGER_TOPIC_REPLACED",
     "LEDGER_TRIM_UNCOMMITTED",
     "LEDGER_TRIM_UNCOSIGNED",
     "LEDGER_TRIM_BEHIND",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use mz_bus::admin::TopicId;
 use mz_bus::{Isolation, Polled, Position, Reader, TxProducer, tuning};
 use mz_journal::{LedgerPosition, LedgerState, topics};
 
@@ -118,6 +119,8 @@ struct Shard<'o> {
     producer: TxProducer,
     reader: Reader,
     log: Log<Folder>,
+    /// What `bus.audit` is.
+    topic: TopicId,
     chains: Chains,
     /// Since the start: `ledger audit` looks through all.
     batches: Batches,
@@ -137,6 +140,7 @@ impl<'o> Shard<'o> {
         let mut producer = TxProducer::open(&options.bus, &id, tuning::TRANSACTION_TIMEOUT)?;
         producer.init()?;
         let state = commit::read(options)?;
+        let topic = commit::topic(options, state.as_ref())?;
         let mut reader = Reader::open(&options.bus, Isolation::Committed)?;
         let mut positions = Vec::new();
         for lane in options.lanes() {
@@ -172,6 +176,7 @@ impl<'o> Shard<'o> {
             signed: (0, None),
             alarmed: None,
             log,
+            topic,
             chains: chains.unwrap_or_default(),
             batches: Batches::new(RUNNING_BATCHES_HELD),
             positions,
@@ -334,6 +339,7 @@ impl<'o> Shard<'o> {
             positions: self.positions.clone(),
             chains: self.chains.all(),
             at_ms: (self.options.clock)(),
+            topic: self.topic,
         };
         commit::write(&mut self.producer, &state)?;
         let new = state.size - self.committed.min(state.size);

@@ -151,6 +151,7 @@ pub fn plan(
     readers: &[OtherReader],
     before_ms: i64,
 ) -> Result<Trim, TrimError> {
+    commit::topic(options, Some(state))?;
     let mut trim = Trim {
         origin: state.origin.clone(),
         committed: state.size,

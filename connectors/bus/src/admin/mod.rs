@@ -3,10 +3,12 @@
 
 mod acl;
 mod delete;
+mod topic_id;
 mod wire;
 
 pub use acl::{Acl, Operation, Pattern, Resource};
 pub use delete::delete_records;
+pub use topic_id::{TopicId, topic_id};
 
 use crate::error::BusError;
 use crate::options::BusOptions;

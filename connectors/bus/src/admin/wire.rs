@@ -2,7 +2,7 @@
 //! the primitive types. librdkafka's Rust binding has no ACL calls, and the jars' tools would ask
 //! for a JVM where only this binary is installed.
 //!
-//! Only versions without tagged fields are spoken; brokers from 2.1 to 4.x know them.
+//! Versions without tagged fields are spoken where there are any; brokers from 2.1 to 4.x know them.
 
 use crate::error::BusError;
 use crate::options::BusOptions;
@@ -61,12 +61,40 @@ impl Connection {
         version: i16,
         body: &Writer,
     ) -> Result<Vec<u8>, BusError> {
+        self.exchange(operation, api, version, body, false)
+    }
+
+    /// The same for a version whose headers have tagged fields (KIP-482).
+    pub(crate) fn call_flexible(
+        &mut self,
+        operation: &'static str,
+        api: i16,
+        version: i16,
+        body: &Writer,
+    ) -> Result<Vec<u8>, BusError> {
+        let answer = self.exchange(operation, api, version, body, true)?;
+        let mut read = Answer::new(operation, &answer);
+        read.skip_tags()?;
+        Ok(read.rest.to_vec())
+    }
+
+    fn exchange(
+        &mut self,
+        operation: &'static str,
+        api: i16,
+        version: i16,
+        body: &Writer,
+        flexible: bool,
+    ) -> Result<Vec<u8>, BusError> {
         self.correlation += 1;
         let mut head = Writer::default();
         head.i16(api);
         head.i16(version);
         head.i32(self.correlation);
         head.text(Some(&self.client_id));
+        if flexible {
+            head.no_tags();
+        }
         let length = i32::try_from(head.0.len() + body.0.len()).unwrap_or(i32::MAX);
         let mut request = length.to_be_bytes().to_vec();
         request.extend_from_slice(&head.0);
@@ -191,6 +219,29 @@ impl Writer {
         }
     }
 
+    /// Number of items of a compact list, or of bytes of a compact text: one more, so that 0 is absent.
+    pub(crate) fn compact_count(&mut self, count: usize) {
+        let mut left = count + 1;
+        while left > 0x7f {
+            self.0.push((left & 0x7f) as u8 | 0x80);
+            left >>= 7;
+        }
+        self.0.push(left as u8);
+    }
+
+    pub(crate) fn compact_text(&mut self, text: &str) {
+        self.compact_count(text.len());
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    pub(crate) fn id(&mut self, id: &[u8; 16]) {
+        self.0.extend_from_slice(id);
+    }
+
+    pub(crate) fn no_tags(&mut self) {
+        self.0.push(0);
+    }
+
     /// An absent list, where absent means all.
     pub(crate) fn no_list(&mut self) {
         self.i32(-1);
@@ -247,12 +298,57 @@ impl<'a> Answer<'a> {
         let Ok(length) = usize::try_from(self.i16()?) else {
             return Ok(None);
         };
-        let (text, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or_else(|| self.short())?;
-        self.rest = rest;
+        let text = self.skip(length)?;
         Ok(Some(String::from_utf8_lossy(text).into_owned()))
+    }
+
+    fn varint(&mut self) -> Result<usize, BusError> {
+        let mut value = 0;
+        for shift in [0, 7, 14, 21, 28] {
+            let [byte] = self.take()?;
+            value |= usize::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(BusError::Protocol {
+            operation: self.operation,
+            detail: "a number has no end".to_owned(),
+        })
+    }
+
+    /// As [`Writer::compact_count`] writes it; absent is 0.
+    pub(crate) fn compact_count(&mut self) -> Result<usize, BusError> {
+        Ok(self.varint()?.saturating_sub(1))
+    }
+
+    fn skip(&mut self, length: usize) -> Result<&'a [u8], BusError> {
+        let split = self.rest.split_at_checked(length);
+        let (head, rest) = split.ok_or_else(|| self.short())?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    pub(crate) fn compact_text(&mut self) -> Result<Option<String>, BusError> {
+        let Some(length) = self.varint()?.checked_sub(1) else {
+            return Ok(None);
+        };
+        let text = self.skip(length)?;
+        Ok(Some(String::from_utf8_lossy(text).into_owned()))
+    }
+
+    pub(crate) fn id(&mut self) -> Result<[u8; 16], BusError> {
+        self.take()
+    }
+
+    /// Fields that a newer broker adds.
+    pub(crate) fn skip_tags(&mut self) -> Result<(), BusError> {
+        for _ in 0..self.varint()? {
+            self.varint()?;
+            let length = self.varint()?;
+            self.skip(length)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn name(&mut self) -> Result<String, BusError> {
@@ -268,5 +364,41 @@ impl<'a> Answer<'a> {
             items.push(read(self)?);
         }
         Ok(items)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compact_numbers_and_texts_come_back_and_hostile_ones_end() {
+        for length in [0, 1, 126, 127, 128, 16_383, 16_384, 70_000] {
+            let text = "x".repeat(length);
+            let mut writer = Writer::default();
+            writer.compact_text(&text);
+            writer.no_tags();
+            let mut answer = Answer::new("test", &writer.0);
+            assert_eq!(answer.compact_text().unwrap(), Some(text));
+            answer.skip_tags().unwrap();
+            assert!(answer.rest.is_empty());
+        }
+        assert_eq!(Answer::new("test", &[0]).compact_text().unwrap(), None);
+        // One tag of three bytes, and what follows.
+        let mut tagged = Answer::new("test", &[1, 9, 3, 7, 7, 7, 5]);
+        tagged.skip_tags().unwrap();
+        assert_eq!(tagged.rest, [5]);
+        for hostile in [
+            &[][..],
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+            &[0xff, 0xff, 0xff, 0xff, 0x0f],
+            &[9, 1],
+        ] {
+            assert!(
+                Answer::new("test", hostile).compact_text().is_err(),
+                "{hostile:?}"
+            );
+        }
+        assert!(Answer::new("test", &[2, 0, 0xff]).skip_tags().is_err());
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use mz_bus::{TxProducer, tuning};
+use mz_bus::admin::topic_id;
+use mz_bus::{Admin, TxProducer, tuning};
 use mz_journal::{Audit, AuditCause, AuditKind, AuditWriter, Chain, topics};
 use mz_ledger::check::{Report, check};
 use mz_ledger::log::{CHECKPOINT, Disk, Folder};
@@ -240,6 +241,44 @@ fn two_roots_under_one_number_are_reported_with_both_records_and_stop_nothing() 
     assert_eq!((found.first.root, found.second.root), ([1; 32], [3; 32]));
     // The bus alone can't say this of a department: nobody signed these.
     assert!(!found.is_proven(&world.bus.contract));
+}
+
+#[test]
+fn a_topic_that_was_made_anew_under_the_same_name_stops_the_ledger() {
+    let mut world = World::new();
+    world.write(20);
+    let ledger = world.start(world.options(0, 1));
+    ledger.logged(21);
+    ledger.end().unwrap();
+    let admin = world.bus.bus("bus.admin");
+    let before = topic_id(&world.bus.bus("bus.ledger"), topics::AUDIT).unwrap();
+    let mut connection = Admin::connect(&admin).unwrap();
+    let name = format!("{}{}", admin.prefix, topics::AUDIT);
+    let all = connection.topics(|topic| topic == name).unwrap();
+    connection
+        .delete_topics(std::slice::from_ref(&name))
+        .unwrap();
+    eventually("it is gone", || {
+        connection.topics(|topic| topic == name).unwrap().is_empty()
+    });
+    let again: Vec<_> = all.into_iter().collect();
+    connection.create_topics(&again).unwrap();
+    // Another story, longer than the first: an offset alone would fit it.
+    world.producer = {
+        let id = topics::SlotKind::Gateway.transactional_id(0);
+        let options = world.bus.bus("bus.gateway");
+        let mut producer = TxProducer::open(&options, &id, tuning::TRANSACTION_TIMEOUT).unwrap();
+        producer.init().unwrap();
+        producer
+    };
+    world.write(60);
+    assert_ne!(topic_id(&admin, topics::AUDIT).unwrap(), before);
+    let stopped = world.start(world.options(0, 1)).ended().unwrap_err();
+    assert_eq!(stopped.code(), "LEDGER_TOPIC_REPLACED");
+    // Nothing of it is in the log.
+    let report = world.report(0, &World::this_year());
+    assert!(report.good(), "{:?}", report.faults);
+    assert_eq!(report.records, 20);
 }
 
 #[test]
