@@ -1,6 +1,7 @@
 //! Witnesses on a real bus: what they cosign, what they refuse, and what of it counts.
 
 mod hostile;
+mod independent;
 mod ranges;
 mod running;
 mod world;
