@@ -4,7 +4,7 @@
 `cryptography` and the files beside it; nothing of ours.
 
     verify_proof.py --policy tlog-policy FILE…
-    verify_proof.py --policy tlog-policy --label-key HEX x.absence < number.txt
+    verify_proof.py --policy tlog-policy --label-key BASE64 x.absence < number.txt
 
 Prints one JSON object for each file. Exit status 0: all verify; 1: one is refused, with its `code`; 2: usage.
 The policy (c2sp.org/tlog-policy) names the logs and witnesses that you trust. `--label-key` is the public key
@@ -170,20 +170,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--policy", required=True, type=pathlib.Path)
     parser.add_argument("--schema", default=SCHEMA, type=pathlib.Path, help="audit.v1.avsc")
-    parser.add_argument("--label-key", action="append", default=[], type=bytes.fromhex, metavar="HEX")
+    parser.add_argument("--label-key", action="append", default=[], metavar="BASE64")
     parser.add_argument("files", nargs="+", type=pathlib.Path)
     args = parser.parse_args()
     try:
         policy = Policy(args.policy.read_bytes())
     except PolicyFault as fault:
         parser.error(str(fault))
+    labels = [unbase64(text, 32) or parser.error("a label's key is base64 of 32 bytes") for text in args.label_key]
     schema = json.loads(args.schema.read_text())
     files = [(path, path.read_bytes()) for path in args.files]
     asks = any(data.startswith(absence.HEADER.encode()) for _, data in files)
     person = sys.stdin.readline().strip().upper() if asks else ""
     good = True
     for path, data in files:
-        said = outcome(data, policy, schema, person, args.label_key)
+        said = outcome(data, policy, schema, person, labels)
         good = good and said["verdict"] == "verified"
         print(json.dumps({"file": str(path)} | said, ensure_ascii=False))
     sys.exit(0 if good else 1)

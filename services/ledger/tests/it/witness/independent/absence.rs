@@ -1,5 +1,9 @@
 //! `.absence` files before both verifiers.
 
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use mz_contract::{BUS, IdNumber, KeyUse};
@@ -11,7 +15,7 @@ use serde_json::{Value, json};
 use super::super::ranges::{MINUTE, somebody};
 use super::super::world::{World, taken};
 use super::{agree, policy_of};
-use crate::independent::{Case, mutated, theirs};
+use crate::independent::{Case, mutated, python, script, theirs};
 
 #[test]
 fn a_verifier_that_is_not_ours_says_the_same_about_absence() {
@@ -80,6 +84,32 @@ fn a_verifier_that_is_not_ours_says_the_same_about_absence() {
         1
     );
     assert_eq!(agree(&genuine, ours), 2);
+
+    // As a person calls it.
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("x.absence"), &nothing).unwrap();
+    fs::write(path("tlog-policy"), &genuine[0].policy).unwrap();
+    let mut child = Command::new(python())
+        .arg(script())
+        .arg("--policy")
+        .arg(path("tlog-policy"))
+        .args(["--label-key", &BASE64.encode(genuine[0].labels[0])])
+        .arg(path("x.absence"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut number = child.stdin.take().unwrap();
+    writeln!(number, "{}", id.as_str()).unwrap();
+    drop(number);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && said.contains("\"read\": []"),
+        "{said}"
+    );
+    assert!(!said.contains(id.as_str()));
 
     let other_person = Case {
         person: "440524188001010014".to_owned(),

@@ -1,6 +1,7 @@
 //! The grammar of policies, and what a quorum is, before both verifiers.
 
-use mz_contract::KeyUse;
+use mz_contract::{BUS, KeyUse};
+use mz_ledger::verifier_key;
 use mz_ledger::witness::witness_name;
 use mz_tlog::note::{KeyKind, VerifierKey};
 
@@ -64,6 +65,11 @@ fn policies_mean_the_same_to_both() {
         .find(|line| line.starts_with("witness a"))
         .unwrap();
     let log = items.lines().find(|line| line.starts_with("log")).unwrap();
+    let other_log = verifier_key(
+        "dg-bus/audit/1/2027",
+        &world.public(BUS, KeyUse::Checkpoint),
+    );
+    let other_log = format!("log {}", other_log.unwrap());
     for (from, to, holds) in [
         ("\n", "\r\n".to_owned(), false),
         ("witness a ", "witness \u{e9}\u{2003} ".to_owned(), true),
@@ -75,6 +81,7 @@ fn policies_mean_the_same_to_both() {
             false,
         ),
         (log, format!("{log}\n{log}"), false),
+        (log, format!("{other_log}\n{log}"), true),
         (log, String::new(), false),
         (log, log.replacen("+A", "+B", 1), false),
         (log, witness.replacen("witness a", "log", 1), false),
