@@ -13,7 +13,8 @@ use axum::{Extension, Json, Router};
 use chrono::NaiveDate;
 use mz_contract::{Contract, IdNumber};
 use mz_journal::SubjectTag;
-use mz_ledger::index::{Actor, Hide, PageRequest};
+use mz_ledger::index::{Actor, HIDE_APPROVED, HIDE_REQUESTED, Hide, PageRequest};
+use mz_vault::Hiding;
 use serde::{Deserialize, Serialize};
 
 use super::answers::{start_of, values};
@@ -23,9 +24,6 @@ use super::ledger::{Asking, LedgerAnswer, unanswered, unstored};
 use super::problem::{problem, refused};
 use crate::principal::{BUS, Principal};
 use crate::roles;
-
-const REQUESTED: &str = "LEDGER_HIDE_REQUESTED";
-const APPROVED: &str = "LEDGER_HIDE_APPROVED";
 
 /// The body of `POST /v1/ledger/hide`. Whose use: the department's in the certificate.
 #[derive(Clone, Serialize, Deserialize)]
@@ -103,7 +101,8 @@ async fn request(
         return unanswered(reasons, &error);
     }
     let who = (&principal, request.operator.as_str(), hide.reason.as_str());
-    let audit_id = match record(&asking, REQUESTED, (lane, subject), who).await {
+    let hiding = hiding(HIDE_REQUESTED, hide.terms(), hide.until_ms);
+    let audit_id = match record(&asking, hiding, (lane, subject), who).await {
         Ok(audit_id) => audit_id,
         Err(refusal) => return refused(reasons, refusal),
     };
@@ -140,12 +139,14 @@ async fn approve(
         Err(error) => return unanswered(reasons, &error),
     };
     let (approver, now) = (actor(&principal, &act.operator), mz_ledger::system_clock());
-    let place = match index.approvable(number, &approver, now).await {
-        Ok(place) => place,
+    let waiting = match index.approvable(number, &approver, now).await {
+        Ok(waiting) => waiting,
         Err(error) => return unanswered(reasons, &error),
     };
     let who = (&principal, act.operator.as_str(), act.reason.as_str());
-    let audit_id = match record(&asking, APPROVED, place, who).await {
+    let hiding = hiding(HIDE_APPROVED, waiting.terms, waiting.until_ms);
+    let place = (waiting.lane, waiting.subject);
+    let audit_id = match record(&asking, hiding, place, who).await {
         Ok(audit_id) => audit_id,
         Err(refusal) => return refused(reasons, refusal),
     };
@@ -201,15 +202,24 @@ fn actor(principal: &Principal, operator: &str) -> Actor {
     }
 }
 
+/// What the audit record of an act says, so that the tables can be held against it.
+fn hiding(rule: &'static str, terms: [u8; 32], until_ms: i64) -> Hiding {
+    Hiding {
+        rule,
+        terms,
+        until_ms: until_ms.max(0).cast_unsigned(),
+    }
+}
+
 async fn record(
     asking: &Asking,
-    rule: &'static str,
+    hiding: Hiding,
     place: (u16, SubjectTag),
     (principal, operator, reason): (&Principal, &str, &str),
 ) -> Result<String, mz_vault::Refusal> {
     let caller = principal.department();
     let recorded = asking
         .handle
-        .record_hiding(rule, place, caller, operator, reason);
+        .record_hiding(hiding, place, caller, operator, reason);
     Ok(recorded.await?.audit_id)
 }

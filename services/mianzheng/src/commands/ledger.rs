@@ -10,7 +10,7 @@ use mz_journal::{Audit, bitmap_fields};
 use mz_keys::KeysDir;
 use mz_ledger::check::{Report, check};
 use mz_ledger::feed::{self, FeedError, IndexReport};
-use mz_ledger::index::{self, Index, IndexError};
+use mz_ledger::index::{self, Hidings, Index, IndexError};
 use mz_ledger::log::{CHECKPOINT, Folder};
 use mz_ledger::prove::{self, Proven};
 use mz_ledger::quorum::COSIGNED;
@@ -329,6 +329,7 @@ fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
     let (mut all, mut faults) = (Vec::new(), 0);
     let mut before: Option<Checkpoint> = None;
     let mut closed = super::absence::Auditing::new(&contract);
+    let mut hidings = Hidings::new(instance.settings.ledger.shards);
     for path in logs(args, &instance)? {
         let disk = Folder::new(&path);
         let (head, report) = match signed(&disk, &contract) {
@@ -342,7 +343,7 @@ fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
         faults += report.faults.len();
         let rows = match &index {
             Some(index) if head.is_some() => {
-                let found = runtime.block_on(feed::check_index(index, &path));
+                let found = runtime.block_on(feed::check_index(index, &path, &mut hidings));
                 Some(found.map_err(feed_failure)?)
             }
             _ => None,
@@ -357,6 +358,15 @@ fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
             rows.iter().for_each(print_rows);
         }
         before = head;
+    }
+    if let Some(index) = &index {
+        let hides = runtime.block_on(feed::check_hides(index, &hidings));
+        let hides = hides.map_err(feed_failure)?;
+        faults += hides.faults.len();
+        match args.json {
+            true => all.push(json!({ "hides": hides })),
+            false => super::hide::print_checked(&hides, &reasons),
+        }
     }
     if args.json {
         say_line!("{}", Value::from(all));
