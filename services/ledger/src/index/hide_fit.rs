@@ -7,16 +7,18 @@ use super::hidings::Hiding;
 const MOST_ALTERED: usize = 2;
 
 /// What makes two records tell of one act.
-pub(super) fn same_act(act: &Hiding) -> (Option<[u8; 32]>, Option<(&[u8], &str, &str, &str)>) {
-    let words = || {
-        (
-            &act.subject.0[..],
-            &*act.consumer,
-            &*act.operator,
-            &*act.reason,
-        )
-    };
-    (act.terms, act.terms.is_none().then(words))
+#[derive(PartialEq, Eq, Hash)]
+pub(super) enum Act<'a> {
+    Terms([u8; 32]),
+    /// Subject, department, operator and reason: all that an older record says.
+    Words(&'a [u8], &'a str, &'a str, &'a str),
+}
+
+pub(super) fn same_act(act: &Hiding) -> Act<'_> {
+    match act.terms {
+        Some(terms) => Act::Terms(terms),
+        None => Act::Words(&act.subject.0, &act.consumer, &act.operator, &act.reason),
+    }
 }
 
 /// How well an act fits a row: what is the same, then how near in time.
