@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
-use axum::{Extension, Json, Router};
+use axum::{Extension, Router};
 use chrono::NaiveDate;
 use mz_contract::{Contract, IdNumber};
 use mz_journal::SubjectTag;
@@ -18,10 +18,9 @@ use mz_vault::Hiding;
 use serde::{Deserialize, Serialize};
 
 use super::answers::{start_of, values};
-use super::bundles::unreadable;
 use super::guard::guarded;
 use super::ledger::{Asking, LedgerAnswer, unanswered, unstored};
-use super::problem::{problem, refused};
+use super::problem::{Body, Worded, problem, refused};
 use crate::principal::{BUS, Principal};
 use crate::roles;
 
@@ -55,6 +54,12 @@ pub struct HideAnswer {
     pub audit_id: String,
 }
 
+impl Worded for Asking {
+    fn contract(&self) -> Arc<Contract> {
+        self.handle.contract()
+    }
+}
+
 pub(super) fn routes(contract: &Arc<Contract>) -> Router<Asking> {
     let route = |route: &'static roles::Route, handler| guarded(route, contract, handler);
     Router::new()
@@ -72,14 +77,10 @@ pub(super) fn routes(contract: &Arc<Contract>) -> Router<Asking> {
 async fn request(
     State(asking): State<Asking>,
     Extension(principal): Extension<Principal>,
-    body: Result<Json<HideRequest>, JsonRejection>,
+    Body(request): Body<HideRequest>,
 ) -> Response {
     let contract = asking.handle.contract();
     let reasons = &contract.reasons;
-    let request = match body {
-        Ok(Json(request)) => request,
-        Err(rejection) => return unreadable(reasons, &rejection),
-    };
     let id = match IdNumber::parse(&request.id) {
         Ok(id) => id,
         Err(fault) => return problem(reasons, StatusCode::BAD_REQUEST, fault.code()),
@@ -120,16 +121,12 @@ async fn approve(
     State(asking): State<Asking>,
     Extension(principal): Extension<Principal>,
     number: Result<Path<i64>, PathRejection>,
-    body: Result<Json<HideAct>, JsonRejection>,
+    Body(act): Body<HideAct>,
 ) -> Response {
     let contract = asking.handle.contract();
     let reasons = &contract.reasons;
     let Ok(Path(number)) = number else {
         return problem(reasons, StatusCode::NOT_FOUND, "LEDGER_HIDE_UNKNOWN");
-    };
-    let act = match body {
-        Ok(Json(act)) => act,
-        Err(rejection) => return unreadable(reasons, &rejection),
     };
     let Ok(_permit) = asking.room.try_acquire() else {
         return problem(reasons, StatusCode::SERVICE_UNAVAILABLE, "HTTP_BUSY");
@@ -159,14 +156,10 @@ async fn approve(
 async fn list(
     State(asking): State<Asking>,
     Extension(principal): Extension<Principal>,
-    body: Result<Json<HideAct>, JsonRejection>,
+    Body(asked): Body<HideAct>,
 ) -> Response {
     let contract = asking.handle.contract();
     let reasons = &contract.reasons;
-    let asked = match body {
-        Ok(Json(asked)) => asked,
-        Err(rejection) => return unreadable(reasons, &rejection),
-    };
     let Ok(_permit) = asking.room.try_acquire() else {
         return problem(reasons, StatusCode::SERVICE_UNAVAILABLE, "HTTP_BUSY");
     };
