@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
-use mz_contract::{BUS, Contract, KeyUse, Mode, Reasons};
+use mz_contract::{Contract, Mode, Reasons};
 use mz_journal::{Audit, bitmap_fields};
 use mz_keys::KeysDir;
 use mz_ledger::check::{Report, check};
@@ -14,7 +14,7 @@ use mz_ledger::index::{self, Hidings, Index, IndexError};
 use mz_ledger::log::{CHECKPOINT, Folder};
 use mz_ledger::prove::{self, Proven};
 use mz_ledger::quorum::COSIGNED;
-use mz_ledger::{AuditId, LedgerError, Options, Period, Progress};
+use mz_ledger::{AuditId, LedgerError, Options, Period, Progress, checkpoint_keys};
 use mz_seal::timestamp_text;
 use mz_tlog::checkpoint::Checkpoint;
 use serde_json::{Value, json};
@@ -267,18 +267,10 @@ fn reindex(dir: &Path, args: &LedgerViewArgs) -> Outcome {
     Ok(())
 }
 
-/// The ledger's public keys, as the contract lists them.
-pub fn checkpoint_keys(contract: &Contract) -> Vec<[u8; 32]> {
-    let keys = contract.keys_of(BUS).iter();
-    keys.filter(|key| key.usage == KeyUse::Checkpoint)
-        .map(|key| key.info.public)
-        .collect()
-}
-
 /// What the log's checkpoint says, if a key of the ledger signed it.
 fn signed(folder: &Folder, contract: &Contract) -> Result<Checkpoint, &'static str> {
     let (note, said) = prove::newest(folder).map_err(|error| error.code())?;
-    let known = mz_ledger::is_signed(&note, &said.origin, &checkpoint_keys(contract));
+    let known = mz_ledger::is_signed(&note, &said.origin, checkpoint_keys(contract));
     if known {
         Ok(said)
     } else {
@@ -544,11 +536,7 @@ pub fn prove(dir: &Path, args: &ProveArgs) -> Outcome {
 
 /// `verify` of a `.tlog-proof`.
 pub fn verify_proof(text: &str, contract: &Contract, args: &VerifyArgs) -> Outcome {
-    let keys = contract.keys_of(BUS).iter();
-    let keys = keys
-        .filter(|key| key.usage == KeyUse::Checkpoint)
-        .map(|key| &key.info);
-    let proven = prove::verify(text, keys)
+    let proven = prove::verify(text, checkpoint_keys(contract))
         .map_err(|error| coded(exit::NOT_VERIFIED, error.code(), &error))?;
     let witnesses = match &args.policy {
         Some(path) => super::witness::meets(text, path)?,
