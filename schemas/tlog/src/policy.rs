@@ -379,7 +379,13 @@ fn read_key<'a>(
         return Err(PolicyFault::KeyKind);
     }
     let mut known = known;
-    if known.any(|other| other.public() == key.public()) {
+    // A witness counts once. A ledger signs its logs, shard by shard and year by year, with one key, each under
+    // its own name: those are logs of their own.
+    let same_key = |other: &VerifierKey| {
+        other.public() == key.public()
+            && (kind == KeyKind::Cosignature || other.name() == key.name())
+    };
+    if known.any(same_key) {
         return Err(PolicyFault::DuplicateKey);
     }
     Ok(key)
@@ -585,6 +591,25 @@ mod tests {
                 "{text:.200?}"
             );
         }
+    }
+
+    /// Of the specification's duplicates one kind is no fault: a ledger's logs share a key, each has its name.
+    #[test]
+    fn logs_may_share_a_key_and_witnesses_may_not() {
+        let key = Key::log("bus/audit/0/2026");
+        let other = VerifierKey::new("bus/audit/0/2027", KeyKind::Ed25519, key.public.public());
+        let text = format!("log {}\nlog {}\nquorum none\n", key.public, other.unwrap());
+        let policy = Policy::parse(text).unwrap();
+        let (_, text) = log("bus/audit/0/2026", 4);
+        let note = Note::assemble(&text, [key.sign(&text)]).unwrap();
+        assert!(policy.check(&note).is_ok());
+        // Under the other log's name it has not signed.
+        let (_, text) = log("bus/audit/0/2027", 4);
+        let note = Note::assemble(&text, [key.sign(&text)]).unwrap();
+        assert!(matches!(
+            policy.check(&note),
+            Err(PolicyError::Note(NoteError::NotSigned { .. }))
+        ));
     }
 
     proptest! {

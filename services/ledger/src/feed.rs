@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use mz_journal::Audit;
 
-use crate::index::{Fault, Index, IndexError, Recount, SumFault};
+use crate::index::{Fault, HideReport, Hidings, Index, IndexError, Recount, SumFault};
 use crate::limits::{FOLD_EVERY, INDEX_BATCH, INDEX_POLL, RETRY_MAX, RETRY_MIN};
 use crate::log::{CHECKPOINT, Disk as _, Entry, Folder, LogFault, Stored};
+use crate::options::system_clock;
 use crate::prove::{ProveError, newest};
 
 #[derive(Debug, thiserror::Error)]
@@ -176,12 +177,17 @@ pub struct IndexReport {
     pub indexed: u64,
 }
 
-/// Holds the index against a log, row by row and day by day.
-pub async fn check_index(index: &Index, log: &Path) -> Result<IndexReport, FeedError> {
+/// Holds the index against a log, row by row and day by day, and gathers the acts of hiding in it.
+pub async fn check_index(
+    index: &Index,
+    log: &Path,
+    hidings: &mut Hidings,
+) -> Result<IndexReport, FeedError> {
     let disk = Folder::new(log);
     let (_, said) = newest(&disk)?;
     let indexed = index.progress(&said.origin).await?.min(said.size);
-    let stored = Stored::new(&disk, indexed);
+    let stored = Stored::new(&disk, said.size);
+    hidings.open(&said.origin, follows(&stored)?);
     let mut report = IndexReport {
         indexed,
         ..IndexReport::default()
@@ -194,6 +200,20 @@ pub async fn check_index(index: &Index, log: &Path) -> Result<IndexReport, FeedE
         let faults = index.check(&said.origin, at, &entries).await?;
         report.faults.extend(faults);
         index.recount(&mut recount, &entries).await?;
+        entries
+            .iter()
+            .flatten()
+            .for_each(|audit| hidings.take(audit));
+        at = to;
+    }
+    // What the index does not have yet is in the log.
+    while at < said.size {
+        let to = said.size.min(at + INDEX_BATCH);
+        let entries = batch(&stored, at, to)?;
+        entries
+            .iter()
+            .flatten()
+            .for_each(|audit| hidings.take(audit));
         at = to;
     }
     // The sums of a log that goes on meanwhile are not those of what was read.
@@ -201,4 +221,18 @@ pub async fn check_index(index: &Index, log: &Path) -> Result<IndexReport, FeedE
         report.sums = index.check_sums(&said.origin, &recount).await?;
     }
     Ok(report)
+}
+
+/// Holds the hides against the acts that [`check_index`] found in all logs.
+pub async fn check_hides(index: &Index, hidings: &Hidings) -> Result<HideReport, FeedError> {
+    Ok(index.check_hides(hidings, system_clock()).await?)
+}
+
+/// Whether a log follows another.
+fn follows(stored: &Stored<'_, Folder>) -> Result<bool, LogFault> {
+    if stored.size() == 0 {
+        return Ok(false);
+    }
+    let first = stored.entry(0)?;
+    Ok(matches!(Entry::read(&first), Ok(Entry::Opened(opened)) if !opened.origin.is_empty()))
 }

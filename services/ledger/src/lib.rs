@@ -25,4 +25,4 @@ pub use error::LedgerError;
 pub use find::{AuditId, BadAuditId, find};
 pub use options::{Options, Period, system_clock};
 pub use service::{Progress, run};
-pub use sign::{is_signed, verifier_key};
+pub use sign::{checkpoint_keys, is_signed, verifier_key};

@@ -2,7 +2,6 @@
 //! by anybody who knows the ledger's public key.
 
 use mz_journal::Audit;
-use mz_seal::KeyInfo;
 use mz_tlog::checkpoint::Checkpoint;
 use mz_tlog::merkle::{self, leaf_hash};
 use mz_tlog::note::Note;
@@ -107,14 +106,13 @@ pub struct Proven {
 /// contract publishes them) signed that.
 pub fn verify<'k>(
     text: &str,
-    keys: impl IntoIterator<Item = &'k KeyInfo>,
+    keys: impl IntoIterator<Item = &'k [u8; 32]>,
 ) -> Result<Proven, VerifyError> {
     let malformed = |error: &dyn std::fmt::Display| VerifyError::Malformed(error.to_string());
     let proof = Proof::parse(text).map_err(|error| malformed(&error))?;
     let entry = proof.extra.as_deref().ok_or(VerifyError::NoEntry)?;
     let note = Note::parse(&proof.checkpoint).map_err(|error| malformed(&error))?;
     let said = Checkpoint::parse(note.text()).map_err(|error| malformed(&error))?;
-    let keys = keys.into_iter().map(|key| &key.public);
     if !is_signed(&note, &said.origin, keys) {
         return Err(VerifyError::Key(said.origin));
     }

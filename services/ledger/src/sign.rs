@@ -1,6 +1,7 @@
 //! Checkpoints: signed notes (C2SP tlog-checkpoint) under the ledger's own key.
 
-use mz_seal::Signer;
+use mz_contract::{BUS, Contract, KeyUse};
+use mz_seal::{KeyStatus, Signer};
 use mz_tlog::checkpoint::Checkpoint;
 use mz_tlog::merkle::Hash;
 use mz_tlog::note::{self, Note, VerifierKey};
@@ -14,6 +15,14 @@ use crate::log::{CHECKPOINT, Disk};
 /// A bus id that can't be part of a key's name.
 pub fn verifier_key(origin: &str, public: &[u8; 32]) -> Result<VerifierKey, note::KeyError> {
     VerifierKey::new(origin, note::KeyKind::Ed25519, public)
+}
+
+/// The keys under which the ledger's notes count: those that the contract lists as active. A revoked key
+/// vouches for nothing, not even for what it signed before: nobody can tell when a signature was made.
+pub fn checkpoint_keys(contract: &Contract) -> impl Iterator<Item = &[u8; 32]> {
+    let keys = contract.keys_of(BUS).iter();
+    keys.filter(|key| key.usage == KeyUse::Checkpoint && key.info.status == KeyStatus::Active)
+        .map(|key| &key.info.public)
 }
 
 /// Whether one of the ledger's keys signed this note of a log.

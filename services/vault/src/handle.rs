@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::bundle::{Bundle, BundleRequest, SubjectQuery};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
-use crate::slot::command::{Act, AuditorAsk, BundleAsk, Command, Recorded};
+use crate::slot::command::{Act, AuditorAsk, BundleAsk, Command, Hiding, Recorded};
 
 #[derive(Clone)]
 pub struct Handle {
@@ -139,11 +139,10 @@ impl Handle {
         Err(refusal)
     }
 
-    /// Records that hiding a use from a person was requested or approved, as `rule` says. The person is
-    /// the tag alone.
+    /// Records that hiding a use from a person was requested or approved. The person is the tag alone.
     pub async fn record_hiding(
         &self,
-        rule: &'static str,
+        hiding: Hiding,
         (lane, subject): (u16, SubjectTag),
         caller: &str,
         operator: &str,
@@ -152,7 +151,7 @@ impl Handle {
         check_operator(operator)?;
         check_reason(reason)?;
         let place = (lane, subject, None);
-        let answer = self.put(Act::Hiding(rule), place, caller, operator, reason)?;
+        let answer = self.put(Act::Hiding(hiding), place, caller, operator, reason)?;
         answer.await.unwrap_or(Err(Refusal::Unavailable))
     }
 

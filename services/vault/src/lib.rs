@@ -31,5 +31,5 @@ pub use keys::VaultKeys;
 pub use options::{Options, Ownership};
 pub use refusal::{Refusal, RefusalKind};
 pub use service::{Service, VaultError, run};
-pub use slot::command::Recorded;
+pub use slot::command::{Hiding, Recorded};
 pub use slot::ingest::IngestFault;

@@ -50,6 +50,7 @@ pub fn whole(it: &Installation, log: &Log) -> Check {
             &log["breaks"],
             &log["index"]["faults"],
             &log["index"]["sums"],
+            &log["hides"]["faults"],
         ] {
             let faults = list.as_array().map_or(&[][..], Vec::as_slice);
             faults
@@ -57,6 +58,7 @@ pub fn whole(it: &Installation, log: &Log) -> Check {
                 .for_each(|fault| check.fault(fault.to_string()));
         }
     }
-    check.figure = format!("{} entries in {} log(s)", sum(&logs, "size"), logs.len());
+    let many = logs.iter().filter(|log| log["folder"].is_string()).count();
+    check.figure = format!("{} entries in {many} log(s)", sum(&logs, "size"));
     check
 }

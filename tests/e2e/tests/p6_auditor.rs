@@ -4,10 +4,11 @@
 use mz_e2e::check::assert_all;
 use mz_e2e::equations::check_all;
 use mz_e2e::people::reads;
-use mz_e2e::{World, database, wait};
+use mz_e2e::{World, database, repository, wait};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 const INSURANCE: &str = "to.police.talent-settlement.hrss.insurance.status.v1";
@@ -462,6 +463,19 @@ fn a_witness_cosigns(world: &World) {
     ];
     let proven: Value = serde_json::from_str(&world.it.run(&verify)).unwrap();
     assert_eq!(proven["witnesses"], serde_json::json!(["police"]));
+    // The other verifier, which is not ours, says the same.
+    let mut other = Command::new(crate::subscriber::python());
+    let script = repository().join("tests/vectors/verify_proof.py");
+    other.arg(script).args(["--policy", &policy_file, &file]);
+    let said = other.output().unwrap();
+    assert!(said.status.success(), "{said:?}");
+    let said: Value = serde_json::from_slice(&said.stdout).unwrap();
+    for fact in [
+        "log", "entry", "size", "audit_id", "at", "kind", "rule", "event", "sequence",
+    ] {
+        assert_eq!(said[fact], proven[fact], "{fact}");
+    }
+    assert!(said["witnesses"]["police"].is_u64());
     // The bus's word alone does not meet the policy, and no other department's witness does.
     let alone = world.it.dir().join("x2.tlog-proof").display().to_string();
     world
@@ -605,6 +619,15 @@ fn whatever_is_altered_is_named(world: &World) {
             "INSERT INTO ledger.entry SELECT * FROM ledger.entry WHERE leaf = 11",
             "DELETE FROM ledger.entry WHERE ctid IN (SELECT max(ctid) FROM ledger.entry WHERE leaf = 11)",
             "Extra",
+        ),
+        // A hide that nobody asked for.
+        (
+            "INSERT INTO ledger.hide_request
+                 (subject, lane, consumer, until, requested_by, requested_as, reason, at)
+             SELECT subject, lane, consumer, until, 'hz-66', requested_as, 'another case', at - interval '1 hour'
+             FROM ledger.hide_request ORDER BY id LIMIT 1",
+            "DELETE FROM ledger.hide_request WHERE requested_by = 'hz-66'",
+            "LEDGER_HIDE_UNREQUESTED",
         ),
     ] {
         database::execute(url, change);

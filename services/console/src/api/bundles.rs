@@ -10,7 +10,7 @@ use mz_vault::Handle;
 use mz_vault::bundle::BundleRequest;
 
 use super::guard::guarded;
-use super::problem::{refused, unread};
+use super::problem::{Body, refused, unread};
 use crate::limits::MAX_BODY_BYTES;
 use crate::principal::Principal;
 use crate::roles;
@@ -26,14 +26,10 @@ pub fn router(handle: Handle) -> Router {
 async fn bundle(
     State(handle): State<Handle>,
     Extension(principal): Extension<Principal>,
-    body: Result<Json<BundleRequest>, JsonRejection>,
+    Body(request): Body<BundleRequest>,
 ) -> Response {
     let contract = handle.contract();
     let reasons = &contract.reasons;
-    let request = match body {
-        Ok(Json(request)) => request,
-        Err(rejection) => return unreadable(reasons, &rejection),
-    };
     match handle.bundle(principal.department(), request).await {
         Ok(bundle) => {
             let mut response = Json(bundle).into_response();

@@ -4,28 +4,25 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
-use axum::{Extension, Json, Router};
+use axum::{Extension, Router};
 use chrono::NaiveDate;
 use mz_contract::{Contract, IdNumber};
 use mz_journal::SubjectTag;
-use mz_ledger::index::{Actor, Hide, PageRequest};
+use mz_ledger::index::{Actor, HIDE_APPROVED, HIDE_REQUESTED, Hide, PageRequest};
+use mz_vault::Hiding;
 use serde::{Deserialize, Serialize};
 
 use super::answers::{start_of, values};
-use super::bundles::unreadable;
 use super::guard::guarded;
 use super::ledger::{Asking, LedgerAnswer, unanswered, unstored};
-use super::problem::{problem, refused};
+use super::problem::{Body, Worded, problem, refused};
 use crate::principal::{BUS, Principal};
 use crate::roles;
-
-const REQUESTED: &str = "LEDGER_HIDE_REQUESTED";
-const APPROVED: &str = "LEDGER_HIDE_APPROVED";
 
 /// The body of `POST /v1/ledger/hide`. Whose use: the department's in the certificate.
 #[derive(Clone, Serialize, Deserialize)]
@@ -57,6 +54,12 @@ pub struct HideAnswer {
     pub audit_id: String,
 }
 
+impl Worded for Asking {
+    fn contract(&self) -> Arc<Contract> {
+        self.handle.contract()
+    }
+}
+
 pub(super) fn routes(contract: &Arc<Contract>) -> Router<Asking> {
     let route = |route: &'static roles::Route, handler| guarded(route, contract, handler);
     Router::new()
@@ -74,14 +77,10 @@ pub(super) fn routes(contract: &Arc<Contract>) -> Router<Asking> {
 async fn request(
     State(asking): State<Asking>,
     Extension(principal): Extension<Principal>,
-    body: Result<Json<HideRequest>, JsonRejection>,
+    Body(request): Body<HideRequest>,
 ) -> Response {
     let contract = asking.handle.contract();
     let reasons = &contract.reasons;
-    let request = match body {
-        Ok(Json(request)) => request,
-        Err(rejection) => return unreadable(reasons, &rejection),
-    };
     let id = match IdNumber::parse(&request.id) {
         Ok(id) => id,
         Err(fault) => return problem(reasons, StatusCode::BAD_REQUEST, fault.code()),
@@ -103,7 +102,8 @@ async fn request(
         return unanswered(reasons, &error);
     }
     let who = (&principal, request.operator.as_str(), hide.reason.as_str());
-    let audit_id = match record(&asking, REQUESTED, (lane, subject), who).await {
+    let hiding = hiding(HIDE_REQUESTED, hide.terms(), hide.until_ms);
+    let audit_id = match record(&asking, hiding, (lane, subject), who).await {
         Ok(audit_id) => audit_id,
         Err(refusal) => return refused(reasons, refusal),
     };
@@ -121,16 +121,12 @@ async fn approve(
     State(asking): State<Asking>,
     Extension(principal): Extension<Principal>,
     number: Result<Path<i64>, PathRejection>,
-    body: Result<Json<HideAct>, JsonRejection>,
+    Body(act): Body<HideAct>,
 ) -> Response {
     let contract = asking.handle.contract();
     let reasons = &contract.reasons;
     let Ok(Path(number)) = number else {
         return problem(reasons, StatusCode::NOT_FOUND, "LEDGER_HIDE_UNKNOWN");
-    };
-    let act = match body {
-        Ok(Json(act)) => act,
-        Err(rejection) => return unreadable(reasons, &rejection),
     };
     let Ok(_permit) = asking.room.try_acquire() else {
         return problem(reasons, StatusCode::SERVICE_UNAVAILABLE, "HTTP_BUSY");
@@ -140,12 +136,14 @@ async fn approve(
         Err(error) => return unanswered(reasons, &error),
     };
     let (approver, now) = (actor(&principal, &act.operator), mz_ledger::system_clock());
-    let place = match index.approvable(number, &approver, now).await {
-        Ok(place) => place,
+    let waiting = match index.approvable(number, &approver, now).await {
+        Ok(waiting) => waiting,
         Err(error) => return unanswered(reasons, &error),
     };
     let who = (&principal, act.operator.as_str(), act.reason.as_str());
-    let audit_id = match record(&asking, APPROVED, place, who).await {
+    let hiding = hiding(HIDE_APPROVED, waiting.terms, waiting.until_ms);
+    let place = (waiting.lane, waiting.subject);
+    let audit_id = match record(&asking, hiding, place, who).await {
         Ok(audit_id) => audit_id,
         Err(refusal) => return refused(reasons, refusal),
     };
@@ -158,14 +156,10 @@ async fn approve(
 async fn list(
     State(asking): State<Asking>,
     Extension(principal): Extension<Principal>,
-    body: Result<Json<HideAct>, JsonRejection>,
+    Body(asked): Body<HideAct>,
 ) -> Response {
     let contract = asking.handle.contract();
     let reasons = &contract.reasons;
-    let asked = match body {
-        Ok(Json(asked)) => asked,
-        Err(rejection) => return unreadable(reasons, &rejection),
-    };
     let Ok(_permit) = asking.room.try_acquire() else {
         return problem(reasons, StatusCode::SERVICE_UNAVAILABLE, "HTTP_BUSY");
     };
@@ -201,15 +195,24 @@ fn actor(principal: &Principal, operator: &str) -> Actor {
     }
 }
 
+/// What the audit record of an act says, so that the tables can be held against it.
+fn hiding(rule: &'static str, terms: [u8; 32], until_ms: i64) -> Hiding {
+    Hiding {
+        rule,
+        terms,
+        until_ms: until_ms.max(0).cast_unsigned(),
+    }
+}
+
 async fn record(
     asking: &Asking,
-    rule: &'static str,
+    hiding: Hiding,
     place: (u16, SubjectTag),
     (principal, operator, reason): (&Principal, &str, &str),
 ) -> Result<String, mz_vault::Refusal> {
     let caller = principal.department();
     let recorded = asking
         .handle
-        .record_hiding(rule, place, caller, operator, reason);
+        .record_hiding(hiding, place, caller, operator, reason);
     Ok(recorded.await?.audit_id)
 }

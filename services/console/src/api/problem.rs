@@ -1,11 +1,18 @@
 //! How refusals look: a status, a code, and what the code says in both languages. Nothing of the
 //! request comes back, so that no identity number can.
 
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use mz_contract::Reasons;
-use mz_vault::{Refusal, RefusalKind};
+use mz_contract::{Contract, Reasons};
+use mz_vault::{Handle, Refusal, RefusalKind};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use super::bundles::unreadable;
 
 /// The body of every refusal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +44,35 @@ impl Problem {
     }
 }
 
+/// Where the words of refusals are.
+pub trait Worded {
+    fn contract(&self) -> Arc<Contract>;
+}
+
+impl Worded for Handle {
+    fn contract(&self) -> Arc<Contract> {
+        Handle::contract(self)
+    }
+}
+
+/// A JSON body; or our refusal of it, so that no handler can forget to word one.
+pub struct Body<T>(pub T);
+
+impl<S, T> FromRequest<S> for Body<T>
+where
+    S: Worded + Send + Sync,
+    T: DeserializeOwned,
+{
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        match Json::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(rejection) => Err(unreadable(&state.contract().reasons, &rejection)),
+        }
+    }
+}
+
 /// A refusal as a response.
 pub fn problem(reasons: &Reasons, status: StatusCode, code: &str) -> Response {
     respond(status, Problem::of(reasons, code))
@@ -52,7 +88,7 @@ pub fn unread(reasons: &Reasons, status: StatusCode, code: &str) -> Response {
 
 /// A problem as a response: never stored, and with a time to ask again when that may help.
 pub fn respond(status: StatusCode, problem: Problem) -> Response {
-    let mut response = (status, axum::Json(problem)).into_response();
+    let mut response = (status, Json(problem)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if status == StatusCode::SERVICE_UNAVAILABLE {

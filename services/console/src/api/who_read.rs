@@ -3,20 +3,18 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
 use mz_bus::BusOptions;
-use mz_contract::IdNumber;
+use mz_contract::{Contract, IdNumber};
 use mz_vault::Handle;
 use tokio::sync::Semaphore;
 
-use super::bundles::unreadable;
 use super::guard::guarded;
-use super::problem::{problem, refused};
+use super::problem::{Body, Worded, problem, refused};
 use crate::limits::{MAX_BODY_BYTES, MAX_PAGE, MAX_SCANS};
 use crate::principal::{BUS, Principal};
 use crate::roles;
@@ -27,6 +25,12 @@ struct Auditing {
     handle: Handle,
     bus: Arc<BusOptions>,
     room: Arc<Semaphore>,
+}
+
+impl Worded for Auditing {
+    fn contract(&self) -> Arc<Contract> {
+        self.handle.contract()
+    }
 }
 
 pub fn router(handle: Handle, bus: BusOptions) -> Router {
@@ -45,14 +49,10 @@ pub fn router(handle: Handle, bus: BusOptions) -> Router {
 async fn who_read(
     State(auditing): State<Auditing>,
     Extension(principal): Extension<Principal>,
-    body: Result<Json<WhoReadRequest>, JsonRejection>,
+    Body(request): Body<WhoReadRequest>,
 ) -> Response {
     let contract = auditing.handle.contract();
     let reasons = &contract.reasons;
-    let request = match body {
-        Ok(Json(request)) => request,
-        Err(rejection) => return unreadable(reasons, &rejection),
-    };
     let id = match IdNumber::parse(&request.id) {
         Ok(id) => id,
         Err(fault) => return problem(reasons, StatusCode::BAD_REQUEST, fault.code()),

@@ -3,7 +3,7 @@
 use mz_console::{HideAct, HideRequest, LedgerRequest, Question};
 use mz_contract::IdNumber;
 use mz_journal::{AuditKind, SubjectTag};
-use mz_ledger::index::{Days, PageRequest};
+use mz_ledger::index::{Days, Hidings, PageRequest};
 use mz_vault::testing::{TestBus, person};
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ fn one_requests_another_approves_and_the_auditor_sees_everything() {
         delivered(&bus, &id, "police", at),
         delivered(&bus, &id, "union", at),
     ];
-    let _index = indexed(&bus, entries);
+    let (runtime, index) = indexed(&bus, entries);
     let (service, running) = vault(&bus);
     let window = client(&bus, &running, "police.window");
     let security = client(&bus, &running, "bus.security");
@@ -175,6 +175,20 @@ fn one_requests_another_approves_and_the_auditor_sees_everything() {
     let expected =
         expected.map(|(a, b, c, d)| (a.to_owned(), b.to_owned(), c.to_owned(), d.to_owned()));
     assert_eq!(acts, expected);
+
+    // The records that the vault made vouch for the rows.
+    let mut hidings = Hidings::new(1);
+    hidings.open("test/audit/0/2026", false);
+    let audits = bus.audits();
+    audits.iter().for_each(|audit| hidings.take(audit));
+    let later = mz_ledger::system_clock() + 60_000;
+    let report = runtime
+        .block_on(index.check_hides(&hidings, later))
+        .unwrap();
+    assert_eq!((report.rows, report.faults), (2, vec![]));
+    assert_eq!((report.waiting, report.unchecked), (0, 0));
+    let nothing = runtime.block_on(index.check_hides(&Hidings::new(1), later));
+    assert_eq!(nothing.unwrap().unchecked, 2);
 
     // The list: a department sees its own, and nothing of the person is in it.
     let own = client(&bus, &running, "police.auditor")

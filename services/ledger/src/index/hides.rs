@@ -6,9 +6,10 @@ use mz_journal::SubjectTag;
 use mz_seal::timestamp_text;
 use serde::{Deserialize, Serialize};
 
-use super::{Index, IndexError, MAX_HIDE_DAYS, Page, PageRequest, clean, cursor, time};
-
-const MS_PER_DAY: i64 = 86_400_000;
+use super::terms::Terms;
+use super::{
+    Index, IndexError, LONGEST_HIDE_MS, MAX_HIDE_DAYS, Page, PageRequest, clean, cursor, time,
+};
 
 /// Somebody who acts: an operator's id, and the certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +50,26 @@ pub struct OpenHide {
     pub approved_as: String,
 }
 
-/// Subject, lane, operator and certificate of a request that waits.
-type Waiting = (Vec<u8>, i32, String, String);
+/// A request that this approver may decide: where its person is, and what its audit record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Approvable {
+    pub lane: u16,
+    pub subject: SubjectTag,
+    pub until_ms: i64,
+    /// As [`Hide::terms`].
+    pub terms: [u8; 32],
+}
+
+/// Subject, lane, consumer, until, operator, certificate and ground of a request that waits.
+type Waiting = (
+    Vec<u8>,
+    i32,
+    String,
+    chrono::DateTime<chrono::Utc>,
+    String,
+    String,
+    String,
+);
 /// Number, consumer, until, ground, requested by, as, at, approved by, as.
 type Row = (
     i64,
@@ -65,12 +84,26 @@ type Row = (
 );
 
 impl Hide {
+    /// Digest of all of it, for the audit records of the request and of its approval.
+    pub fn terms(&self) -> [u8; 32] {
+        let terms = Terms {
+            subject: &self.subject.0,
+            lane: self.lane,
+            until_ms: self.until_ms,
+            consumer: &clean::word(&self.consumer),
+            operator: &clean::text(&self.by.operator),
+            principal: &self.by.principal,
+            reason: &clean::text(&self.reason),
+        };
+        terms.digest()
+    }
+
     /// Whether it may be requested at `now_ms`.
     ///
     /// # Errors
     /// An end that has passed or lies past [`MAX_HIDE_DAYS`], something empty.
     pub fn check(&self, now_ms: i64) -> Result<(), IndexError> {
-        let longest = now_ms.saturating_add(i64::from(MAX_HIDE_DAYS) * MS_PER_DAY);
+        let longest = now_ms.saturating_add(LONGEST_HIDE_MS);
         if self.until_ms <= now_ms || self.until_ms > longest {
             return Err(IndexError::HideTerm {
                 days: MAX_HIDE_DAYS,
@@ -117,7 +150,7 @@ impl Index {
         Ok(number)
     }
 
-    /// Where the person of a request is, if this approver may decide it now.
+    /// What a request asks for, if this approver may decide it now.
     ///
     /// # Errors
     /// No such request waits, the requester's own, the database.
@@ -126,26 +159,44 @@ impl Index {
         number: i64,
         approver: &Actor,
         now_ms: i64,
-    ) -> Result<(u16, SubjectTag), IndexError> {
+    ) -> Result<Approvable, IndexError> {
         let waiting: Option<Waiting> = sqlx::query_as(
-            "SELECT subject, lane, requested_by, requested_as FROM hide_request
-             WHERE id = $1 AND until > $2
+            "SELECT subject, lane, word.text, until, requested_by, requested_as, reason
+             FROM hide_request JOIN word ON word.id = consumer
+             WHERE hide_request.id = $1 AND until > $2
                AND NOT EXISTS (SELECT FROM hidden WHERE hidden.request = hide_request.id)",
         )
         .bind(number)
         .bind(time(now_ms))
         .fetch_optional(&self.pool)
         .await?;
-        let (subject, lane, operator, principal) = waiting.ok_or(IndexError::NoHide)?;
+        let (subject, lane, consumer, until, operator, principal, reason) =
+            waiting.ok_or(IndexError::NoHide)?;
         let same = |a: &str, b: &str| a.trim().to_lowercase() == b.trim().to_lowercase();
         if same(&operator, &clean::text(&approver.operator)) || principal == approver.principal {
             return Err(IndexError::OnePerson);
         }
+        let lane = u16::try_from(lane).map_err(|_| IndexError::Damaged("hide"))?;
+        let until_ms = until.timestamp_millis();
+        let terms = Terms {
+            subject: &subject,
+            lane,
+            until_ms,
+            consumer: &consumer,
+            operator: &operator,
+            principal: &principal,
+            reason: &reason,
+        };
+        let terms = terms.digest();
         let subject = subject
             .try_into()
             .map_err(|_| IndexError::Damaged("hide"))?;
-        let lane = u16::try_from(lane).map_err(|_| IndexError::Damaged("hide"))?;
-        Ok((lane, SubjectTag(subject)))
+        Ok(Approvable {
+            lane,
+            subject: SubjectTag(subject),
+            until_ms,
+            terms,
+        })
     }
 
     /// Hides from now until the time that was requested. Nothing ends it before, nothing prolongs it.

@@ -13,7 +13,11 @@ mod department;
 mod error;
 mod gaps;
 mod hidden;
+mod hide_check;
+mod hide_fit;
+mod hide_rows;
 mod hides;
+mod hidings;
 mod names;
 mod over_reach;
 mod person;
@@ -21,6 +25,7 @@ mod recount;
 mod retention;
 mod row;
 mod sections;
+mod terms;
 mod usage;
 mod words;
 
@@ -40,7 +45,9 @@ pub use append::Appended;
 pub use check::{Fault, FaultKind, Found};
 pub use error::IndexError;
 pub use gaps::Stretch;
-pub use hides::{Actor, Hide, OpenHide};
+pub use hide_check::{HideFault, HideReport};
+pub use hides::{Actor, Approvable, Hide, OpenHide};
+pub use hidings::Hidings;
 pub use recount::{Recount, SumFault};
 pub use retention::Hold;
 
@@ -71,6 +78,15 @@ pub const MAX_ABOVE_DAYS: usize = 31;
 pub const MAX_RANGES: usize = 1_000;
 /// A use is hidden so many days at most; longer is a new request. The table says the same.
 pub const MAX_HIDE_DAYS: u16 = 180;
+/// The same in milliseconds.
+const LONGEST_HIDE_MS: i64 = MAX_HIDE_DAYS as i64 * 86_400_000;
+/// What the audit records of a hide's two acts say in `rule`.
+pub const HIDE_REQUESTED: &str = "LEDGER_HIDE_REQUESTED";
+pub const HIDE_APPROVED: &str = "LEDGER_HIDE_APPROVED";
+/// A row's record is in the log when its lane has gone on for so long, milliseconds.
+const HIDE_SETTLED_MS: i64 = crate::absence::SETTLED_MS;
+/// The same of another lane of the shard: lanes are not read at one pace while a ledger catches up.
+const HIDE_CAUGHT_UP_MS: i64 = 600_000;
 /// Entries are kept at least this long.
 pub const MIN_RETENTION_YEARS: u32 = 3;
 

@@ -19,17 +19,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mz_bus::{BusOptions, PlainProducer};
-use mz_contract::{BUS, Contract, KeyUse};
+use mz_contract::{Contract, KeyUse};
 use mz_journal::{AuditWriter, topics};
 use mz_keys::{KeysDir, department_signer};
-use mz_seal::KeyStatus;
 use mz_tlog::checkpoint::Checkpoint;
 use mz_tlog::merkle::Hash;
 use mz_tlog::note::{Note, VerifierKey};
 
 use crate::log::Break;
 use crate::options::system_clock;
-use crate::sign::verifier_key;
+use crate::sign::{checkpoint_keys, verifier_key};
 use cosign::Cosigner;
 use held::Held;
 use limits::{PUBLISH_WITHIN, WINDOW_ENTRIES};
@@ -239,9 +238,5 @@ impl Witness {
 
 /// The keys under which a log's checkpoints count.
 pub(crate) fn log_keys(contract: &Contract, origin: &str) -> impl Iterator<Item = VerifierKey> {
-    contract
-        .keys_of(BUS)
-        .iter()
-        .filter(|key| key.usage == KeyUse::Checkpoint && key.info.status == KeyStatus::Active)
-        .filter_map(move |key| verifier_key(origin, &key.info.public).ok())
+    checkpoint_keys(contract).filter_map(move |public| verifier_key(origin, public).ok())
 }

@@ -7,6 +7,7 @@
 )]
 
 mod absence;
+mod independent;
 mod index;
 mod log;
 mod power;

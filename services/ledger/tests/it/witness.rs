@@ -1,6 +1,7 @@
 //! Witnesses on a real bus: what they cosign, what they refuse, and what of it counts.
 
 mod hostile;
+mod independent;
 mod ranges;
 mod running;
 mod trim;
@@ -10,13 +11,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use mz_contract::KeyUse;
+use mz_contract::{Contract, KeyUse, Mode};
 use mz_journal::{Audit, AuditCause, AuditKind, AuditWriter, Chain};
 use mz_keys::public::KeyUse as SignerUse;
 use mz_ledger::log::{CHECKPOINT, Entry, Opened};
 use mz_ledger::quorum::COSIGNED;
-use mz_ledger::verifier_key;
 use mz_ledger::witness::LogFolder;
+use mz_ledger::{checkpoint_keys, is_signed, verifier_key};
+use mz_seal::KeyStatus;
 use mz_tlog::checkpoint::Checkpoint;
 use mz_tlog::note::{self, Note};
 use mz_vault::testing::LANES;
@@ -265,6 +267,26 @@ fn a_new_log_follows_the_one_that_was_seen() {
     world.sign();
     let forked = witness.step(&source, "0/2028").unwrap_err();
     assert_eq!(forked.code(), "WITNESS_LOG_FORKED");
+}
+
+/// A stolen key is revoked: then nobody believes it, whoever asks, and whatever it signed.
+#[test]
+fn a_revoked_key_vouches_for_no_log() {
+    let mut world = World::new();
+    world.deliver(5);
+    world.sign();
+    let root = world.bus.contract_root();
+    let mut contract = Contract::load(&root, Mode::Draft).ok().unwrap();
+    let note = fs::read(world.logs().join(LOG).join(CHECKPOINT)).unwrap();
+    let note = Note::parse(note).unwrap();
+    let origin = world.log.origin();
+    assert!(is_signed(&note, origin, checkpoint_keys(&contract)));
+    let mut keys = contract.bus_keys.iter_mut();
+    let key = keys.find(|key| key.usage == KeyUse::Checkpoint).unwrap();
+    let last_batch = Vec::new();
+    key.info.status = KeyStatus::Revoked { last_batch };
+    assert_eq!(checkpoint_keys(&contract).count(), 0);
+    assert!(!is_signed(&note, origin, checkpoint_keys(&contract)));
 }
 
 /// A log that is longer than a window, and a delivery that came late.

@@ -13,14 +13,13 @@ use mz_ledger::absence::{self, Answer, Asked, Checked, CloseError, Statement};
 use mz_ledger::check::Fault;
 use mz_ledger::index::PageRequest;
 use mz_ledger::log::Folder;
-use mz_ledger::{Options, system_clock};
+use mz_ledger::{Options, checkpoint_keys, system_clock};
 use mz_seal::timestamp_text;
 use mz_tlog::checkpoint::Checkpoint;
 use mz_tlog::policy::Policy;
 use serde_json::json;
 
 use super::evidence::{stdin_only, write_personal};
-use super::ledger::checkpoint_keys;
 use crate::cli::{LedgerAbsenceArgs, LedgerCloseArgs, VerifyArgs};
 use crate::exit;
 use crate::instance::{Instance, LedgerClose};
@@ -186,7 +185,7 @@ pub fn verify(text: &str, contract: &Contract, args: &VerifyArgs) -> Outcome {
         }
         None => None,
     };
-    let keys = checkpoint_keys(contract);
+    let keys: Vec<[u8; 32]> = checkpoint_keys(contract).copied().collect();
     let proven = absence::verify(text, &id, &labels, &keys, policy.as_ref())
         .map_err(|error| coded(exit::NOT_VERIFIED, error.code(), &error))?;
     let (from, to) = (timestamp_text(proven.from_ms), timestamp_text(proven.to_ms));
@@ -262,7 +261,7 @@ impl Auditing {
     pub fn new(contract: &Contract) -> Self {
         Self {
             bus_id: contract.bus_id.clone(),
-            keys: checkpoint_keys(contract),
+            keys: checkpoint_keys(contract).copied().collect(),
             before: None,
         }
     }

@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use mz_console::{Client, ClientError, HideAct, HideRequest};
-use mz_ledger::index::PageRequest;
+use mz_contract::Reasons;
+use mz_ledger::index::{HideReport, PageRequest};
 
 use super::ask_ledger::{MAX_PAGES, day, show};
 use super::evidence::stdin_only;
 use crate::cli::LedgerHide;
 use crate::exit;
 use crate::instance::Instance;
-use crate::outcome::{Failure, Outcome, coded};
+use crate::outcome::{Failure, Outcome, coded, lang, say};
 use crate::say_line;
 
 pub fn run(dir: &Path, act: &LedgerHide) -> Outcome {
@@ -89,4 +90,35 @@ fn client(instance: &Instance, principal: &str) -> Result<Client, Failure> {
 
 fn failure(error: ClientError) -> Failure {
     coded(exit::FAILED, error.code(), &error)
+}
+
+/// What `ledger audit --index` says of the hides.
+pub fn print_checked(hides: &HideReport, reasons: &Reasons) {
+    let (rows, waiting, unchecked) = (hides.rows, hides.waiting, hides.unchecked);
+    let verdict = match hides.faults.is_empty() {
+        true => say("与审计记录一致", "as their audit records say"),
+        false => say("与审计记录不一致", "not as their audit records say"),
+    };
+    say_line!("{} {rows}: {verdict}", say("隐藏记录", "hides"));
+    if waiting + unchecked > 0 {
+        say_line!(
+            "  {}",
+            say(
+                &format!("{waiting} 条尚待入账，{unchecked} 条所在账本不在此处"),
+                &format!("{waiting} not logged yet, {unchecked} of logs that are not here"),
+            )
+        );
+    }
+    for fault in &hides.faults {
+        let row = fault.row.map(|row| format!(" {row}")).unwrap_or_default();
+        let column = fault.column.map(|column| format!(".{column}"));
+        let audit_id = fault.audit_id.as_deref().unwrap_or("-");
+        say_line!(
+            "  {}{row}{}, {audit_id}: {}: {}",
+            fault.table,
+            column.unwrap_or_default(),
+            fault.code,
+            reasons.text(fault.code, lang())
+        );
+    }
 }

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
-use mz_contract::{BUS, Contract, KeyUse, Mode, Reasons};
+use mz_contract::{Contract, Mode, Reasons};
 use mz_journal::{Audit, bitmap_fields};
 use mz_keys::KeysDir;
 use mz_ledger::batches::{Accepted, Batches, EQUIVOCATED, Equivocation};
 use mz_ledger::check::{Report, check_after};
 use mz_ledger::feed::{self, FeedError, IndexReport};
-use mz_ledger::index::{self, Index, IndexError};
+use mz_ledger::index::{self, Hidings, Index, IndexError};
 use mz_ledger::limits::MAX_BATCHES_HELD;
 use mz_ledger::log::{CHECKPOINT, Folder};
 use mz_ledger::prove::{self, Proven};
 use mz_ledger::quorum::COSIGNED;
-use mz_ledger::{AuditId, LedgerError, Options, Period, Progress};
+use mz_ledger::{AuditId, LedgerError, Options, Period, Progress, checkpoint_keys};
 use mz_seal::timestamp_text;
 use mz_tlog::checkpoint::Checkpoint;
 use serde_json::{Value, json};
@@ -270,18 +270,10 @@ fn reindex(dir: &Path, args: &LedgerViewArgs) -> Outcome {
     Ok(())
 }
 
-/// The ledger's public keys, as the contract lists them.
-pub fn checkpoint_keys(contract: &Contract) -> Vec<[u8; 32]> {
-    let keys = contract.keys_of(BUS).iter();
-    keys.filter(|key| key.usage == KeyUse::Checkpoint)
-        .map(|key| key.info.public)
-        .collect()
-}
-
 /// What the log's checkpoint says, if a key of the ledger signed it.
 fn signed(folder: &Folder, contract: &Contract) -> Result<Checkpoint, &'static str> {
     let (note, said) = prove::newest(folder).map_err(|error| error.code())?;
-    let known = mz_ledger::is_signed(&note, &said.origin, &checkpoint_keys(contract));
+    let known = mz_ledger::is_signed(&note, &said.origin, checkpoint_keys(contract));
     if known {
         Ok(said)
     } else {
@@ -333,6 +325,7 @@ fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
     let mut before: Option<Checkpoint> = None;
     let mut closed = super::absence::Auditing::new(&contract);
     let (mut batches, mut equivocated) = (Batches::new(MAX_BATCHES_HELD), 0);
+    let mut hidings = Hidings::new(instance.settings.ledger.shards);
     for path in logs(args, &instance)? {
         let disk = Folder::new(&path);
         let (head, report) = match signed(&disk, &contract) {
@@ -350,7 +343,7 @@ fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
         equivocated += report.equivocations.len();
         let rows = match &index {
             Some(index) if head.is_some() => {
-                let found = runtime.block_on(feed::check_index(index, &path));
+                let found = runtime.block_on(feed::check_index(index, &path, &mut hidings));
                 Some(found.map_err(feed_failure)?)
             }
             _ => None,
@@ -374,6 +367,15 @@ fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
             rows.iter().for_each(print_rows);
         }
         before = head;
+    }
+    if let Some(index) = &index {
+        let hides = runtime.block_on(feed::check_hides(index, &hidings));
+        let hides = hides.map_err(feed_failure)?;
+        faults += hides.faults.len();
+        match args.json {
+            true => all.push(json!({ "hides": hides })),
+            false => super::hide::print_checked(&hides, &reasons),
+        }
     }
     if args.json {
         say_line!("{}", Value::from(all));
@@ -602,11 +604,7 @@ pub fn prove(dir: &Path, args: &ProveArgs) -> Outcome {
 
 /// `verify` of a `.tlog-proof`.
 pub fn verify_proof(text: &str, contract: &Contract, args: &VerifyArgs) -> Outcome {
-    let keys = contract.keys_of(BUS).iter();
-    let keys = keys
-        .filter(|key| key.usage == KeyUse::Checkpoint)
-        .map(|key| &key.info);
-    let proven = prove::verify(text, keys)
+    let proven = prove::verify(text, checkpoint_keys(contract))
         .map_err(|error| coded(exit::NOT_VERIFIED, error.code(), &error))?;
     let witnesses = match &args.policy {
         Some(path) => super::witness::meets(text, path)?,

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use mz_contract::{BUS, Contract, KeyUse, Mode, Reasons};
+use mz_contract::{Contract, KeyUse, Mode, PublicKey, Reasons};
 use mz_keys::KeysDir;
 use mz_ledger::quorum::Quorum;
 use mz_ledger::witness::{
     LogFolder, Outcome as Seen, Witness, WitnessError, WitnessOptions, witness_name,
 };
+use mz_seal::KeyStatus;
 use mz_tlog::note::{KeyKind, VerifierKey};
 use mz_tlog::policy::Policy;
 use mz_tlog::proof::Proof;
@@ -192,7 +193,7 @@ pub fn meets(proof: &str, path: &Path) -> Result<Vec<String>, Failure> {
         .collect())
 }
 
-/// Every log of the folder under every checkpoint key, and the witnesses of the departments.
+/// Every log of the folder under every active checkpoint key, and the departments' active witnesses.
 pub fn policy(dir: &Path, args: &LedgerPolicyArgs) -> Outcome {
     let instance = Instance::open(dir)?;
     let contract = instance.contract(Mode::Draft)?;
@@ -212,12 +213,8 @@ pub fn policy(dir: &Path, args: &LedgerPolicyArgs) -> Outcome {
             continue;
         };
         let origin = format!("{}/audit/{shard}/{period}", contract.bus_id);
-        for key in contract
-            .keys_of(BUS)
-            .iter()
-            .filter(|key| key.usage == KeyUse::Checkpoint)
-        {
-            let key = mz_ledger::verifier_key(&origin, &key.info.public)
+        for public in mz_ledger::checkpoint_keys(&contract) {
+            let key = mz_ledger::verifier_key(&origin, public)
                 .map_err(|error| Failure::chain(exit::FAILED, &error))?;
             lines.push(format!("log {key}"));
         }
@@ -228,11 +225,9 @@ pub fn policy(dir: &Path, args: &LedgerPolicyArgs) -> Outcome {
         if !args.witnesses.is_empty() && !args.witnesses.contains(id) {
             continue;
         }
-        for key in department
-            .keys
-            .iter()
-            .filter(|key| key.usage == KeyUse::Witness)
-        {
+        let active =
+            |key: &&PublicKey| key.usage == KeyUse::Witness && key.info.status == KeyStatus::Active;
+        for key in department.keys.iter().filter(active) {
             let name = witness_name(&contract.bus_id, id);
             let key = VerifierKey::new(&name, KeyKind::Cosignature, &key.info.public)
                 .map_err(|error| Failure::chain(exit::FAILED, &error))?;

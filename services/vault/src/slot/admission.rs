@@ -273,7 +273,7 @@ impl Slot {
         self.labels.note(ask.lane, ask.subject, ask.person.take());
         let (kind, cause, rule) = match ask.act {
             Act::Question => (AuditKind::Lookup, AuditCause::Auditor, "WHO_READ"),
-            Act::Hiding(rule) => (AuditKind::Hiding, AuditCause::Operator, rule),
+            Act::Hiding(hiding) => (AuditKind::Hiding, AuditCause::Operator, hiding.rule),
         };
         let mut audit = Audit::empty(AuditWriter::Vault, ask.lane, now_ms(), kind, cause);
         audit.contract = self.in_force.contract.digest;
@@ -282,6 +282,10 @@ impl Slot {
         audit.operator = Cow::Owned(ask.operator);
         audit.reason = Cow::Owned(ask.reason);
         audit.rule = Cow::Borrowed(rule);
+        if let Act::Hiding(hiding) = ask.act {
+            audit.event = hiding.terms;
+            audit.version_counter = hiding.until_ms;
+        }
         let number = self.record(ask.lane, &mut audit, outbox);
         let recorded = Recorded {
             lane: ask.lane,

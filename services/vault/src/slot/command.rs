@@ -53,8 +53,19 @@ pub struct AuditorAsk {
 pub enum Act {
     /// An auditor asks.
     Question,
-    /// Somebody requests or approves that a use is kept from the person: the rule says which.
-    Hiding(&'static str),
+    /// Somebody requests or approves that a use is kept from the person.
+    Hiding(Hiding),
+}
+
+/// What is said about a use that is kept from the person for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hiding {
+    /// Whether it was requested or approved.
+    pub rule: &'static str,
+    /// Digest of what is hidden, from whom, and on whose ground: the same in both acts.
+    pub terms: [u8; 32],
+    /// The end, milliseconds since 1970.
+    pub until_ms: u64,
 }
 
 /// Where an entry of the audit log was committed.

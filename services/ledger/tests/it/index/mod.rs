@@ -4,6 +4,7 @@ mod append;
 mod check;
 mod department;
 mod hidden;
+mod hides;
 mod person;
 mod retention;
 mod rights;

@@ -16,19 +16,19 @@ use mz_tlog::policy::Policy;
 
 use super::world::{LOG, World, append, taken};
 
-const MINUTE: i64 = 60_000;
+pub const MINUTE: i64 = 60_000;
 
-fn somebody() -> IdNumber {
+pub fn somebody() -> IdNumber {
     IdNumber::parse("11010519491231002X").unwrap()
 }
 
 impl World {
-    fn vrf(&self) -> SubjectVrf {
+    pub fn vrf(&self) -> SubjectVrf {
         SubjectVrf::listed(&self.bus.keys(), &self.bus.contract.root).unwrap()
     }
 
     /// Labels the person as a vault would, and delivers something about them.
-    fn read_about_somebody(&mut self) {
+    pub fn read_about_somebody(&mut self) {
         let (vrf, id) = (self.vrf(), somebody());
         let (_, subject) = self.bus.vault_keys().place(&id, 4);
         let mut chain = Chain::new(AuditWriter::Vault, 0);
@@ -50,7 +50,7 @@ impl World {
         self.deliver_but(1, |_, audit| audit.subject = subject);
     }
 
-    fn close(&mut self, until_ms: i64) -> Statement {
+    pub fn close(&mut self, until_ms: i64) -> Statement {
         let size = self.sign();
         let bus = self.bus.bus("bus.ledger");
         let options = Options::new(bus, &self.bus.contract, &self.bus.keys(), self.logs());
@@ -60,17 +60,7 @@ impl World {
     }
 
     fn policy(&self) -> Policy {
-        let log = verifier_key(self.log.origin(), &self.public(BUS, KeyUse::Checkpoint)).unwrap();
-        let mut text = format!("log {log}\n");
-        for (name, department) in ["a", "b"].into_iter().zip(self.departments()) {
-            let public = self.public(&department, KeyUse::Witness);
-            let whole = mz_ledger::witness::witness_name(&self.bus.contract.bus_id, &department);
-            let kind = mz_tlog::note::KeyKind::Cosignature;
-            let key = mz_tlog::note::VerifierKey::new(&whole, kind, &public).unwrap();
-            text.push_str(&format!("witness {name} {key}\n"));
-        }
-        text.push_str("group both all a b\nquorum both\n");
-        Policy::parse(text).unwrap()
+        Policy::parse(self.policy_text(self.log.origin())).unwrap()
     }
 
     /// A statement of the ledger's own key that says something else.
@@ -90,7 +80,7 @@ impl World {
         fs::write(&path, Note::assemble(&text, [line]).unwrap().to_string()).unwrap();
     }
 
-    fn round(&self, witness: &mut Witness) -> Result<Vec<u64>, WitnessError> {
+    pub fn round(&self, witness: &mut Witness) -> Result<Vec<u64>, WitnessError> {
         let mut all = witness.round(&LogFolder::new(self.logs())).unwrap();
         all.remove(0).1.map(|outcome| outcome.ranges)
     }

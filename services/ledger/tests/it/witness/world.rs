@@ -219,18 +219,21 @@ impl World {
     }
 
     /// Two witnesses, both needed.
-    pub fn policy_of(&self, origin: &str) -> Policy {
+    pub fn policy_text(&self, origin: &str) -> String {
         let log = verifier_key(origin, &self.public(BUS, KeyUse::Checkpoint)).unwrap();
         let keys = self.departments().map(|department| {
             let public = self.public(&department, KeyUse::Witness);
             let name = witness_name(&self.bus.contract.bus_id, &department);
             VerifierKey::new(&name, KeyKind::Cosignature, &public).unwrap()
         });
-        let policy = format!(
+        format!(
             "log {log}\nwitness a {}\nwitness b {}\ngroup both all a b\nquorum both\n",
             keys[0], keys[1]
-        );
-        Policy::parse(policy).unwrap()
+        )
+    }
+
+    pub fn policy_of(&self, origin: &str) -> Policy {
+        Policy::parse(self.policy_text(origin)).unwrap()
     }
 
     pub fn quorum_of(&self, origin: &str, logs: PathBuf) -> Quorum {
