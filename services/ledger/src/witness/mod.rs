@@ -37,12 +37,13 @@ use state::{Seen, States};
 
 pub(crate) use state::replace_as;
 
+pub use crate::log::LogFolder;
 pub use cosign::{COMPLETE, Complete, cosignature_key, statement_key, witness_name};
 pub use error::{CODES, REFUSALS, Refusal, WitnessError};
 pub use held::Waiting;
 pub(crate) use published::{Arrived, Said, What, published};
 pub(crate) use source::log_name;
-pub use source::{LogFolder, Source};
+pub use source::{Reading, Source};
 
 /// The checkpoint that is offered to witnesses, so that they cosign the same one.
 pub const OFFERED: &str = "checkpoint.offered";
@@ -133,7 +134,8 @@ impl Witness {
         })
     }
 
-    /// A step for every log of a source, older ones first. One log's fault is not another's.
+    /// A step for every log of a source, older ones first. One log's fault is not another's. A shard's last
+    /// log that was seen before and is not there any more has no checkpoint.
     ///
     /// # Errors
     /// The source can't be listed.
@@ -142,6 +144,11 @@ impl Witness {
         source: &dyn Source,
     ) -> std::io::Result<Vec<(String, Result<Outcome, WitnessError>)>> {
         let logs = source.logs()?;
+        let gone = self.gone(&logs).into_iter().map(|log| {
+            let error = WitnessError::Checkpoint { log: log.clone() };
+            (log, Err(error))
+        });
+        let gone: Vec<_> = gone.collect();
         Ok(logs
             .into_iter()
             .map(|log| {
@@ -151,7 +158,21 @@ impl Witness {
                 });
                 (log, result)
             })
+            .chain(gone)
             .collect())
+    }
+
+    /// Each shard's last log that was seen, if it is not among these.
+    fn gone(&self, logs: &[String]) -> Vec<String> {
+        let mut last = BTreeMap::new();
+        for log in self.states.logs().unwrap_or_default() {
+            if let Some((shard, _)) = log_name(&log) {
+                last.insert(shard, log);
+            }
+        }
+        last.into_values()
+            .filter(|log| !logs.contains(log))
+            .collect()
     }
 
     /// Looks at a log (`<shard>/<period>`) and cosigns what it has become.

@@ -12,7 +12,7 @@ use crate::absence::{
 };
 use crate::log::Stored;
 use crate::witness::Source;
-use crate::witness::limits::PUBLISH_WITHIN;
+use crate::witness::limits::{MAX_RANGES_AT_ONCE, PUBLISH_WITHIN};
 
 /// A statement under the ledger's signature, that is good.
 struct Good {
@@ -103,6 +103,7 @@ impl Witness {
                     source,
                 });
             }
+            Err(AbsenceFault::Earlier(origin)) => return Err(WitnessError::Altered { origin }),
             // The log says about labels what can't be.
             Err(_) => return Err(refuse(self, pending[0].said.number, &pending[0].note)),
         };
@@ -133,7 +134,7 @@ impl Witness {
     ) -> Result<Vec<Good>, WitnessError> {
         let mut pending = Vec::new();
         let now = (self.options.clock)();
-        loop {
+        while pending.len() < MAX_RANGES_AT_ONCE {
             let number = next + pending.len() as u64;
             let found = filed::read(disk, &seen.origin, number, STATEMENT);
             let found = found.map_err(|_| WitnessError::Range {
@@ -149,6 +150,7 @@ impl Witness {
             }
             pending.push(self.statement(disk.log, &note.to_string())?);
         }
+        Ok(pending)
     }
 
     fn statement(&self, log: &str, text: &str) -> Result<Good, WitnessError> {

@@ -12,7 +12,7 @@ use mz_contract::{BUS, Contract, Mode};
 use mz_ledger::absence::{self, Answer, Asked, Checked, CloseError, Statement};
 use mz_ledger::check::Fault;
 use mz_ledger::index::PageRequest;
-use mz_ledger::log::Folder;
+use mz_ledger::log::{Folder, LogFolder};
 use mz_ledger::{Options, system_clock};
 use mz_seal::timestamp_text;
 use mz_tlog::checkpoint::Checkpoint;
@@ -152,7 +152,7 @@ pub fn prove(dir: &Path, args: &LedgerAbsenceArgs) -> Outcome {
         .folder
         .clone()
         .unwrap_or_else(|| instance.ledger_folder());
-    let proof = absence::prove(&folder, &contract.bus_id, &asked)
+    let proof = absence::prove(&LogFolder::new(folder), &contract.bus_id, &asked)
         .map_err(|error| coded(exit::FAILED, error.code(), &error))?;
     match &args.out {
         Some(out) => Ok(write_personal(out, proof.as_bytes())?),

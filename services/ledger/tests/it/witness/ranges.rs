@@ -8,13 +8,13 @@ use mz_journal::{AuditCause, AuditKind, AuditWriter, Chain, RecordTag};
 use mz_keys::SubjectVrf;
 use mz_keys::public::KeyUse as SignerUse;
 use mz_ledger::absence::{Answer, Asked, Statement, close_at, prove, verify};
-use mz_ledger::log::Entry;
-use mz_ledger::witness::{LogFolder, Witness, WitnessError};
+use mz_ledger::log::{Entry, Opened};
+use mz_ledger::witness::{Witness, WitnessError};
 use mz_ledger::{Options, verifier_key};
 use mz_tlog::note::{Note, sign_line};
 use mz_tlog::policy::Policy;
 
-use super::world::{LOG, World, append, taken};
+use super::world::{LOG, World, append, create, taken};
 
 const MINUTE: i64 = 60_000;
 
@@ -91,7 +91,7 @@ impl World {
     }
 
     fn round(&self, witness: &mut Witness) -> Result<Vec<u64>, WitnessError> {
-        let mut all = witness.round(&LogFolder::new(self.logs())).unwrap();
+        let mut all = witness.round(&*self.source).unwrap();
         all.remove(0).1.map(|outcome| outcome.ranges)
     }
 }
@@ -117,7 +117,7 @@ fn absence_is_proven_under_a_quorum_that_made_the_range_again() {
         cosigned: true,
     };
     let bus_id = &world.bus.contract.bus_id;
-    let absent = |department| prove(&world.logs(), bus_id, &asked(department));
+    let absent = |department| prove(&*world.source, bus_id, &asked(department));
     taken(&mut quorum, 3);
     // One of two is no quorum.
     assert_eq!(absent(&second).unwrap_err().code(), "LEDGER_RANGE_OPEN");
@@ -139,7 +139,7 @@ fn absence_is_proven_under_a_quorum_that_made_the_range_again() {
         cosigned: false,
         ..asked(&second)
     };
-    let bare = prove(&world.logs(), bus_id, &bare).unwrap();
+    let bare = prove(&*world.source, bus_id, &bare).unwrap();
     assert_eq!(checked(&bare).unwrap_err().code(), "LEDGER_QUORUM");
     // The ledger's side starts anew and reads every cosignature again: the quorum's file stays as it is.
     let path = world.logs().join(LOG).join("absence/0/statement.cosigned");
@@ -216,4 +216,48 @@ fn of_two_statements_about_one_range_only_one_is_cosigned() {
     let polling = taken(&mut world.quorum(), 3);
     let codes: Vec<_> = polling.faults.iter().map(|fault| fault.code).collect();
     assert_eq!(codes, ["WITNESS_STATEMENT_DIFFERS"]);
+}
+
+/// Labels may stand in the log before: it counts as the log after it names it, and as nothing else.
+#[test]
+fn labels_of_a_log_before_count_under_its_own_head_alone() {
+    let mut world = World::new();
+    let [first, _] = world.departments();
+    let now = mz_ledger::system_clock();
+    world.read_about_somebody();
+    world.close(now - 10 * MINUTE);
+    let mut witness = world.witness(&first);
+    assert_eq!(world.round(&mut witness).unwrap(), [0]);
+    let opened = Opened {
+        origin: world.log.origin().to_owned(),
+        size: world.log.size(),
+        root: world.log.root(),
+    };
+    world.log = create(&world.bus, world.logs(), "0/2027", &opened);
+    let (_, subject) = world.bus.vault_keys().place(&somebody(), 4);
+    world.deliver_but(1, |_, audit| audit.subject = subject);
+    world.close(now - 5 * MINUTE);
+    // Another label, where nobody looks any more but for labels.
+    let size = opened.size;
+    let path = world
+        .logs()
+        .join(LOG)
+        .join(format!("tile/entries/000.p/{size}"));
+    let good = fs::read(&path).unwrap();
+    let label = world.vrf().label(&somebody());
+    let at = good.windows(32).position(|bytes| bytes == label).unwrap();
+    let mut bad = good.clone();
+    bad[at] ^= 1;
+    fs::write(&path, &bad).unwrap();
+    let second = |world: &World, witness: &mut Witness| {
+        let mut all = witness.round(&*world.source).unwrap();
+        assert!(all[0].1.is_ok(), "{all:?}");
+        all.remove(1).1.map(|outcome| outcome.ranges)
+    };
+    let error = second(&world, &mut witness).unwrap_err();
+    println!("{error}");
+    assert_eq!(error.code(), "WITNESS_ENTRY_ALTERED");
+    assert!(!error.is_refusal());
+    fs::write(&path, &good).unwrap();
+    assert_eq!(second(&world, &mut witness).unwrap(), [0]);
 }
