@@ -4,6 +4,7 @@
 mod cosign;
 mod error;
 mod held;
+mod keeping;
 pub mod limits;
 mod look;
 mod proof;
@@ -41,6 +42,7 @@ pub use crate::log::LogFolder;
 pub use cosign::{COMPLETE, Complete, cosignature_key, statement_key, witness_name};
 pub use error::{CODES, REFUSALS, Refusal, WitnessError};
 pub use held::Waiting;
+pub use keeping::Keeping;
 pub(crate) use published::{Arrived, Said, What, published};
 pub(crate) use source::log_name;
 pub use source::{Reading, Source};
@@ -156,6 +158,11 @@ impl Witness {
                     outcome.ranges = self.cosign_ranges(source, &log)?;
                     Ok(outcome)
                 });
+                if let Err(error) = &result {
+                    for bad in error.bad_copies(&log) {
+                        let _ = source.forget(bad);
+                    }
+                }
                 (log, result)
             })
             .chain(gone)

@@ -1,8 +1,10 @@
 //! Closed ranges: the witness makes them again from the log before it cosigns what the ledger says of them.
 
 use mz_journal::topics;
+use mz_tlog::checkpoint::Checkpoint;
 use mz_tlog::note::{Note, VerifierKey};
 
+use super::proof::prefix;
 use super::source::{Reading, log_name};
 use super::state::Seen;
 use super::{Witness, WitnessError, cosignature_key, log_keys, witness_name};
@@ -104,8 +106,14 @@ impl Witness {
                 });
             }
             Err(AbsenceFault::Earlier(origin)) => return Err(WitnessError::Altered { origin }),
-            // The log says about labels what can't be.
-            Err(_) => return Err(refuse(self, pending[0].said.number, &pending[0].note)),
+            // The log says what can't be; unless these are not the entries that were signed.
+            Err(_) if signed(&disk, &seen)? => {
+                return Err(refuse(self, pending[0].said.number, &pending[0].note));
+            }
+            Err(_) => {
+                let origin = seen.origin.clone();
+                return Err(WitnessError::Altered { origin });
+            }
         };
         if head != seen.root {
             return Err(WitnessError::Altered {
@@ -190,5 +198,22 @@ impl Witness {
         self.producer.flush(PUBLISH_WITHIN)?;
         let number = good.said.number;
         self.states.save_range(log, number, &good.note, true)
+    }
+}
+
+/// Whether the entries that lie there are those that were seen under the log's signature.
+fn signed(disk: &Reading<'_>, seen: &Seen) -> Result<bool, WitnessError> {
+    let said = Checkpoint {
+        origin: seen.origin.clone(),
+        size: seen.size,
+        root: seen.root,
+        extensions: Vec::new(),
+    };
+    match prefix(disk, &said, seen.size) {
+        Ok(root) => Ok(root.is_some()),
+        Err(source) => Err(WitnessError::Unreadable {
+            log: disk.log.to_owned(),
+            source,
+        }),
     }
 }

@@ -17,6 +17,29 @@ pub trait Source {
     /// # Errors
     /// It can't be read, or is longer than such a file can be ([`LogFile::max_bytes`]).
     fn read(&self, log: &str, path: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// What came of a log was not what was signed: whatever is kept of it is to be read anew.
+    ///
+    /// # Errors
+    /// It can't be removed.
+    fn forget(&self, log: &str) -> io::Result<()> {
+        let _ = log;
+        Ok(())
+    }
+}
+
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn logs(&self) -> io::Result<Vec<String>> {
+        (**self).logs()
+    }
+
+    fn read(&self, log: &str, path: &str) -> io::Result<Option<Vec<u8>>> {
+        (**self).read(log, path)
+    }
+
+    fn forget(&self, log: &str) -> io::Result<()> {
+        (**self).forget(log)
+    }
 }
 
 impl Source for LogFolder {

@@ -9,7 +9,7 @@ use mz_keys::SubjectVrf;
 use mz_keys::public::KeyUse as SignerUse;
 use mz_ledger::absence::{Answer, Asked, Statement, close_at, prove, verify};
 use mz_ledger::log::{Entry, Opened};
-use mz_ledger::witness::{Witness, WitnessError};
+use mz_ledger::witness::{Keeping, LogFolder, Witness, WitnessError};
 use mz_ledger::{Options, verifier_key};
 use mz_tlog::note::{Note, sign_line};
 use mz_tlog::policy::Policy;
@@ -260,4 +260,64 @@ fn labels_of_a_log_before_count_under_its_own_head_alone() {
     assert!(!error.is_refusal());
     fs::write(&path, &good).unwrap();
     assert_eq!(second(&world, &mut witness).unwrap(), [0]);
+}
+
+/// A bad copy is no lie of the ledger's.
+#[test]
+fn entries_that_were_not_signed_are_held_against_nobody() {
+    let mut world = World::new();
+    let [first, _] = world.departments();
+    world.read_about_somebody();
+    world.deliver(300);
+    world.close(mz_ledger::system_clock() - 10 * MINUTE);
+    let mut witness = world.witness(&first);
+    world.step(&mut witness).unwrap();
+    let path = world.logs().join(LOG).join("tile/entries/000");
+    let good = fs::read(&path).unwrap();
+    for at in [2, 4, good.len() - 1] {
+        let mut bad = good.clone();
+        // The kind of the first entry, its text, the last record's nonce or what stands beside it.
+        bad[at] ^= 8;
+        fs::write(&path, &bad).unwrap();
+        let error = witness.cosign_ranges(&*world.source, LOG).unwrap_err();
+        assert_eq!(error.code(), "WITNESS_ENTRY_ALTERED", "{at}: {error}");
+        assert!(!error.is_refusal());
+    }
+    fs::write(&path, &good).unwrap();
+    assert_eq!(witness.cosign_ranges(&*world.source, LOG).unwrap(), [0]);
+}
+
+/// What a witness keeps of what came is read once, and anew when it was not what was signed.
+#[test]
+fn kept_tiles_are_believed_no_more_than_others() {
+    let mut world = World::new();
+    let [first, _] = world.departments();
+    world.read_about_somebody();
+    world.deliver(600);
+    world.close(mz_ledger::system_clock() - 10 * MINUTE);
+    let kept = world.dir.path().join("kept");
+    let source = Keeping::new(LogFolder::new(world.logs()), &kept);
+    let mut witness = world.witness(&first);
+    witness.step(&source, LOG).unwrap();
+    let bundle = kept.join(LOG).join("tile/entries/001");
+    let mut bad = fs::read(&bundle).unwrap();
+    *bad.last_mut().unwrap() ^= 1;
+    fs::write(&bundle, &bad).unwrap();
+    let round = |witness: &mut Witness| {
+        let mut all = witness.round(&source).unwrap();
+        all.remove(0).1.map(|outcome| outcome.ranges)
+    };
+    let error = round(&mut witness).unwrap_err();
+    assert_eq!(
+        (error.code(), error.is_refusal()),
+        ("WITNESS_ENTRY_ALTERED", false)
+    );
+    assert!(!kept.join(LOG).exists(), "it is forgotten");
+    assert_eq!(round(&mut witness).unwrap(), [0]);
+    assert!(bundle.is_file());
+    // The log's own full tiles may go away: what is kept is enough to look on.
+    world.deliver(3);
+    world.close(mz_ledger::system_clock() - 5 * MINUTE);
+    fs::remove_file(world.logs().join(LOG).join("tile/entries/000")).unwrap();
+    assert_eq!(round(&mut witness).unwrap(), [1]);
 }
