@@ -10,7 +10,7 @@ use mz_contract::{BUS, Contract, KeyUse, Mode, Reasons};
 use mz_keys::KeysDir;
 use mz_ledger::quorum::Quorum;
 use mz_ledger::witness::{
-    LogFolder, Outcome as Seen, Witness, WitnessError, WitnessOptions, witness_name,
+    Keeping, Outcome as Seen, Witness, WitnessError, WitnessOptions, witness_name,
 };
 use mz_tlog::note::{KeyKind, VerifierKey};
 use mz_tlog::policy::Policy;
@@ -25,6 +25,8 @@ use crate::shutdown;
 
 /// Between two looks at the logs.
 const ROUND: Duration = Duration::from_secs(1);
+/// The same while they can't be reached.
+const AGAIN: Duration = Duration::from_secs(10);
 const STOP_POLL: Duration = Duration::from_millis(100);
 /// The policy whose quorum `ledger serve` collects, in the ledger's folder.
 const POLICY: &str = "tlog-policy";
@@ -49,15 +51,30 @@ pub fn run(dir: &Path, args: &WitnessArgs) -> Outcome {
         .clone()
         .unwrap_or_else(|| instance.dir.join("witness").join(department));
     let mut witness = Witness::open(options, &keys, &state).map_err(failure)?;
-    let source = LogFolder::new(
-        args.folder
-            .clone()
-            .unwrap_or_else(|| instance.ledger_folder()),
-    );
+    let principal = format!("{department}.adapter");
+    let (folder, url) = (args.folder.as_deref(), args.url.as_deref());
+    let mut source = super::logs::open(&instance, folder, (url, &principal))?;
+    if let Some(keep) = &args.keep {
+        source = Box::new(Keeping::new(source, keep));
+    }
     let stop = shutdown::flag().map_err(anyhow::Error::from)?;
     loop {
-        let mut refused = None;
-        for (log, result) in witness.round(&source).context("the logs' folder")? {
+        let (mut refused, mut left) = (None, ROUND);
+        let round = match witness.round(&*source) {
+            Ok(round) => round,
+            // Whoever is away is not refused: it is said, and asked again.
+            Err(error) if url.is_some() && !args.once => {
+                left = AGAIN;
+                tracing::warn!(
+                    code = super::logs::reason(&error),
+                    error = mz_bus::chain(&error),
+                    "the logs can't be reached: nothing is witnessed"
+                );
+                Vec::new()
+            }
+            Err(error) => return Err(super::logs::unlisted(&error)),
+        };
+        for (log, result) in round {
             match result {
                 Ok(seen) => told(&seen),
                 Err(error) if args.once || error.is_refusal() => refused = Some(failure(error)),
@@ -75,7 +92,6 @@ pub fn run(dir: &Path, args: &WitnessArgs) -> Outcome {
         if args.once {
             return Ok(());
         }
-        let mut left = ROUND;
         while !left.is_zero() {
             if stop.load(Ordering::Acquire) {
                 return Ok(());
