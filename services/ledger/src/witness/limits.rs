@@ -12,6 +12,9 @@ pub const MAX_LOGS: usize = 4_096;
 pub const MAX_RANGES_AT_ONCE: usize = 1_024;
 /// Breaks of `bus.audit` that an outcome lists; the rest are counted.
 pub const MAX_BREAKS: usize = 1_000;
+/// Deliveries that wait longer than this for the log are an alarm, milliseconds: the bureau's ledger stands
+/// still, or it shows an old log.
+pub const LATE_MS: i64 = 10 * 60_000;
 /// Deliveries taken from the bus at once.
 pub const MAX_POLL_RECORDS: usize = 8_192;
 /// Longest wait for deliveries without any progress.

@@ -1,9 +1,10 @@
 //! `witness`, `ledger policy`: a department's check of the ledger, and what becomes of it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use mz_contract::{BUS, Contract, KeyUse, Mode, Reasons};
@@ -27,6 +28,8 @@ use crate::shutdown;
 const ROUND: Duration = Duration::from_secs(1);
 /// The same while they can't be reached.
 const AGAIN: Duration = Duration::from_secs(10);
+/// It is said at most this often that a log is late.
+const ALARM_EVERY: Duration = Duration::from_secs(60);
 const STOP_POLL: Duration = Duration::from_millis(100);
 /// The policy whose quorum `ledger serve` collects, in the ledger's folder.
 const POLICY: &str = "tlog-policy";
@@ -58,6 +61,7 @@ pub fn run(dir: &Path, args: &WitnessArgs) -> Outcome {
         source = Box::new(Keeping::new(source, keep));
     }
     let stop = shutdown::flag().map_err(anyhow::Error::from)?;
+    let mut late: BTreeMap<String, Late> = BTreeMap::new();
     loop {
         let (mut refused, mut left) = (None, ROUND);
         let round = match witness.round(&*source) {
@@ -74,9 +78,18 @@ pub fn run(dir: &Path, args: &WitnessArgs) -> Outcome {
             }
             Err(error) => return Err(super::logs::unlisted(&error)),
         };
-        for (log, result) in round {
+        let mut logs = round.into_iter().peekable();
+        while let Some((log, result)) = logs.next() {
+            let newest = logs
+                .peek()
+                .is_none_or(|(next, _)| shard(next) != shard(&log));
             match result {
-                Ok(seen) => told(&seen),
+                Ok(seen) => {
+                    told(&seen);
+                    if newest && seen.waiting.is_late(mz_ledger::system_clock()) {
+                        late.entry(log).or_default().said(&seen);
+                    }
+                }
                 Err(error) if args.once || error.is_refusal() => refused = Some(failure(error)),
                 Err(error) => tracing::warn!(
                     log,
@@ -99,6 +112,28 @@ pub fn run(dir: &Path, args: &WitnessArgs) -> Outcome {
             std::thread::sleep(STOP_POLL);
             left = left.saturating_sub(STOP_POLL);
         }
+    }
+}
+
+fn shard(log: &str) -> Option<&str> {
+    log.split_once('/').map(|(shard, _)| shard)
+}
+
+/// When it was said last that a log does not reach what the department holds.
+#[derive(Default)]
+struct Late(Option<Instant>);
+
+impl Late {
+    fn said(&mut self, seen: &Seen) {
+        if self.0.is_some_and(|at| at.elapsed() < ALARM_EVERY) {
+            return;
+        }
+        self.0 = Some(Instant::now());
+        tracing::warn!(
+            log = seen.origin,
+            lanes = seen.waiting.lanes,
+            "deliveries are not in the log: it is an old one, or the ledger stands still"
+        );
     }
 }
 
