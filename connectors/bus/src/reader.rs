@@ -476,7 +476,7 @@ fn lane_fault(error: KafkaError, lane: &Lane) -> Result<(), BusError> {
     }
 }
 
-fn call_fault(operation: &'static str, resource: &str, source: KafkaError) -> BusError {
+pub(crate) fn call_fault(operation: &'static str, resource: &str, source: KafkaError) -> BusError {
     match source.rdkafka_error_code() {
         Some(
             RDKafkaErrorCode::TopicAuthorizationFailed

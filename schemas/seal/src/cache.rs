@@ -28,6 +28,8 @@ pub(crate) struct Batch {
     number: u64,
     count: u32,
     pub root: Digest,
+    /// As [`Verifier::accepted`](crate::Verifier::accepted) was told.
+    pub accepted: bool,
     nodes: Nodes,
 }
 
@@ -88,6 +90,7 @@ impl Batch {
             number: statement.number,
             count: statement.count,
             root: statement.root,
+            accepted: false,
             nodes: Nodes::new(statement.count, statement.root),
         }
     }

@@ -54,6 +54,8 @@ pub struct BatchRef<'a> {
     pub number: u64,
     pub count: u32,
     pub index: u32,
+    /// The department's, over the batch's statement: it stands without the event.
+    pub signature: &'a [u8; 64],
 }
 
 /// A source event whose seal verified.
@@ -70,6 +72,8 @@ pub struct Verified<'a> {
     /// Two roots for one (stream, epoch, batch number) prove equivocation.
     pub batch_root: Digest,
     pub batch: BatchRef<'a>,
+    /// [`Verifier::accepted`] was not told of this batch since the verifier began to remember it.
+    pub batch_is_new: bool,
     pub(crate) suite: Suite,
     pub(crate) meta_bytes: &'a [u8],
     pub(crate) scratch: Scratch,
@@ -145,7 +149,7 @@ impl Verifier {
         let (mut spans, mut scratch) = self.pool.pop().unwrap_or_default();
         let outcome = self.prove_source(expect, value, &seal, keys, &mut spans, &mut scratch);
         match outcome {
-            Ok((subject, event_digest, batch_root)) => Ok(Verified {
+            Ok((subject, event_digest, (batch_root, accepted))) => Ok(Verified {
                 subject,
                 record: seal.record,
                 datum: value,
@@ -153,6 +157,7 @@ impl Verifier {
                 event_digest,
                 batch_root,
                 batch: batch_ref(&seal.meta, &seal.batch),
+                batch_is_new: !accepted,
                 suite: seal.suite,
                 meta_bytes: seal.meta_bytes,
                 scratch,
@@ -174,7 +179,7 @@ impl Verifier {
         keys: &dyn KeySource,
         spans: &mut Vec<Span>,
         scratch: &mut Scratch,
-    ) -> Result<(&'a str, Digest, Digest), SealFault> {
+    ) -> Result<(&'a str, Digest, (Digest, bool)), SealFault> {
         expect.layout.spans(value, spans)?;
         let subject = expect
             .layout
@@ -211,7 +216,8 @@ impl Verifier {
         let mut spans = Vec::new();
         expect.projected_layout.spans(value, &mut spans)?;
         let event_digest = self.delivery_digest(&seal, expect.kept, value, &spans)?;
-        let batch_root = self.prove(&seal.meta, seal.suite, &seal.batch, &event_digest, keys)?;
+        let (batch_root, _) =
+            self.prove(&seal.meta, seal.suite, &seal.batch, &event_digest, keys)?;
         Ok(VerifiedDelivery {
             subject: seal.subject,
             record: seal.record,
@@ -242,7 +248,8 @@ impl Verifier {
             return Err(SealFault::MetaContradicts);
         }
         let event_digest = self.delivery_digest(&seal, &[], &[], &[])?;
-        let batch_root = self.prove(&seal.meta, seal.suite, &seal.batch, &event_digest, keys)?;
+        let (batch_root, _) =
+            self.prove(&seal.meta, seal.suite, &seal.batch, &event_digest, keys)?;
         Ok(VerifiedDelivery {
             subject: seal.subject,
             record: seal.record,
@@ -321,7 +328,8 @@ impl Verifier {
         }
     }
 
-    /// The key may speak, and its signature covers a tree that holds `digest`.
+    /// The key may speak, and its signature covers a tree that holds `digest`: its root, and whether the
+    /// batch was accepted.
     fn prove(
         &mut self,
         meta: &MetaRef<'_>,
@@ -329,7 +337,7 @@ impl Verifier {
         batch: &BatchPart<'_>,
         digest: &Digest,
         keys: &dyn KeySource,
-    ) -> Result<Digest, SealFault> {
+    ) -> Result<(Digest, bool), SealFault> {
         let key = keys
             .seal_key(meta.department, batch.key_id)
             .ok_or(SealFault::KeyUnknown)?;
@@ -354,7 +362,7 @@ impl Verifier {
         {
             let included = known.includes(digest, batch.index, batch.path);
             return if included {
-                Ok(known.root)
+                Ok((known.root, known.accepted))
             } else {
                 Err(SealFault::SignatureInvalid)
             };
@@ -364,7 +372,15 @@ impl Verifier {
         let mut verified = Batch::new(&statement, key.public);
         verified.includes(digest, batch.index, batch.path);
         self.batches.insert(*batch.signature, verified);
-        Ok(statement.root)
+        Ok((statement.root, false))
+    }
+
+    /// The batch under this signature was accepted and recorded: its events are no longer
+    /// [new](Verified::batch_is_new). Forgotten with the batch: a record may come twice, and is never missing.
+    pub fn accepted(&mut self, signature: &[u8; 64]) {
+        if let Some(batch) = self.batches.get(signature) {
+            batch.accepted = true;
+        }
     }
 
     /// Takes a verified event's buffers back. Optional: it spares three allocations an event.
@@ -405,5 +421,6 @@ fn batch_ref<'a>(meta: &MetaRef<'a>, batch: &BatchPart<'a>) -> BatchRef<'a> {
         number: batch.number,
         count: batch.count,
         index: batch.index,
+        signature: batch.signature,
     }
 }

@@ -22,6 +22,8 @@ pub enum ConsentError {
         offset: i64,
         source: Malformed,
     },
+    #[error("bus.audit {lane}: records below {low} were deleted that this service has not read")]
+    AuditGap { lane: u16, low: i64 },
     #[error("the contract version in force can't be loaded")]
     Contract,
     #[error("threads could not be started")]
@@ -36,6 +38,7 @@ impl ConsentError {
             Self::Bus(error) => error.code(),
             Self::Tx(_) => "CONSENT_TRANSACTION",
             Self::Journal { .. } => "CONSENT_RECORD_MALFORMED",
+            Self::AuditGap { .. } => "CONSENT_AUDIT_GAP",
             Self::Contract => "CONSENT_CONTRACT_UNLOADABLE",
             Self::Threads(_) => "CONSENT_THREAD",
         }
@@ -49,7 +52,11 @@ impl ConsentError {
     /// Trying again can't help.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
-            Self::Superseded | Self::Journal { .. } | Self::Contract | Self::Threads(_) => true,
+            Self::Superseded
+            | Self::Journal { .. }
+            | Self::AuditGap { .. }
+            | Self::Contract
+            | Self::Threads(_) => true,
             Self::Bus(error) => !error.is_transient(),
             Self::Tx(_) | Self::Store(_) => false,
         }

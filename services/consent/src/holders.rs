@@ -84,7 +84,17 @@ pub(crate) fn follow(shared: &Arc<Shared>, stop: &AtomicBool) -> Result<(), Cons
         for topic in [topics::AUDIT, topics::RECEIPTS] {
             let (low, _) = reader.watermarks(topic, i32::from(lane))?;
             let known = positions.get(&(topic.to_owned(), lane)).copied();
-            let from = known.unwrap_or(low).max(low);
+            let from = match (topic, known) {
+                // Who holds what is known from the first record on, or not at all: a hole would be forgotten
+                // holders, and records that are never called back.
+                (topics::AUDIT, None) if low > 0 => {
+                    return Err(ConsentError::AuditGap { lane, low });
+                }
+                (topics::AUDIT, Some(next)) if next < low => {
+                    return Err(ConsentError::AuditGap { lane, low });
+                }
+                (_, known) => known.unwrap_or(low).max(low),
+            };
             if topic == topics::AUDIT {
                 shared.audit_reached[usize::from(lane)].store(from, Ordering::Release);
             }

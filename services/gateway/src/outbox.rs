@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use mz_bus::{TxError, TxProducer};
 use mz_journal::{
     Audit, AuditCause, AuditKind, AuditWriter, DELIVERY_HEADER, DeliveryHeader, GrantId, Mark,
     Pseudonym, Quarantine, Record as _, RecordTag, topics,
 };
 use mz_policy::{Denial, Now, Permit};
-use mz_seal::{Digest, MetaRef, headers};
+use mz_seal::{Digest, MetaRef, Verified, headers};
 use rustc_hash::FxHashMap;
 
 use crate::answers::{Body, PendingAnswer};
@@ -385,6 +387,31 @@ impl Writer<'_> {
             Some(&note.encode()),
             &[],
         )?;
+        Ok(())
+    }
+
+    /// The department signed this batch, whatever becomes of its events: told once a batch and slot, so
+    /// that two roots under one number stand in the log, each with the department's signature.
+    pub(crate) fn batch_accepted(
+        &mut self,
+        lane: &mut Lane,
+        source: &Source,
+        offset: i64,
+        cause: AuditCause,
+        verified: &Verified<'_>,
+    ) -> Result<(), Halt> {
+        let batch = &verified.batch;
+        let mut entry = self.entry(lane, AuditKind::BatchAccepted, cause);
+        entry.dataset = self.plan.dataset(source).id.as_str().into();
+        entry.rule = verified.meta.stream.into();
+        entry.event = verified.batch_root;
+        entry.version_epoch = batch.epoch;
+        entry.version_counter = batch.number;
+        entry.source_offset = offset;
+        entry.operator = batch.key_id.into();
+        entry.reason = BASE64_STANDARD.encode(batch.signature).into();
+        entry.counts.matched = batch.count;
+        self.audit(lane, &mut entry)?;
         Ok(())
     }
 

@@ -88,6 +88,10 @@ pub enum AuditKind {
     SubjectKey,
     /// The value of that function for the person that `subject` stands for is `event`; `record` names the key.
     SubjectBound,
+    /// The first event of a department's batch was accepted. `rule`: the stream; `version_epoch` and
+    /// `version_counter`: epoch and number of the batch; `counts.matched`: its events; `event`: its root;
+    /// `operator`: the id of the key that signed it; `reason`: the signature, base64.
+    BatchAccepted,
 }
 
 impl AuditKind {
@@ -114,6 +118,7 @@ impl AuditKind {
             Self::Hiding => "hiding",
             Self::SubjectKey => "subject_key",
             Self::SubjectBound => "subject_bound",
+            Self::BatchAccepted => "batch_accepted",
         }
     }
 }
@@ -152,7 +157,7 @@ impl AuditCause {
 }
 
 /// All of them, in the order of their Avro symbols.
-pub const AUDIT_KINDS: [AuditKind; 20] = [
+pub const AUDIT_KINDS: [AuditKind; 21] = [
     AuditKind::Delivered,
     AuditKind::Denied,
     AuditKind::Summary,
@@ -173,6 +178,7 @@ pub const AUDIT_KINDS: [AuditKind; 20] = [
     AuditKind::Hiding,
     AuditKind::SubjectKey,
     AuditKind::SubjectBound,
+    AuditKind::BatchAccepted,
 ];
 /// All of them, in the order of their Avro symbols.
 pub const AUDIT_CAUSES: [AuditCause; 7] = [

@@ -74,7 +74,7 @@ prop_compose! {
             AuditKind::Lookup, AuditKind::Quarantined, AuditKind::Exposed, AuditKind::CaseOpened, AuditKind::CaseClosed,
             AuditKind::Withdrawn, AuditKind::OrderDeclined, AuditKind::Superseded, AuditKind::ConsentGiven,
             AuditKind::GrantChanged, AuditKind::ConsentRevoked, AuditKind::ContractInForce, AuditKind::SlotFenced,
-            AuditKind::Erased, AuditKind::Hiding, AuditKind::SubjectKey, AuditKind::SubjectBound]),
+            AuditKind::Erased, AuditKind::Hiding, AuditKind::SubjectKey, AuditKind::SubjectBound, AuditKind::BatchAccepted]),
         cause in prop::sample::select(vec![AuditCause::Stream, AuditCause::Backfill, AuditCause::Request,
             AuditCause::Auditor, AuditCause::Subject, AuditCause::Operator, AuditCause::Rule]),
         texts in prop::array::uniform7(text()),

@@ -4,10 +4,12 @@
 
 use std::collections::HashMap;
 
-use mz_journal::{Audit, AuditWriter, Chain};
+use mz_journal::{Audit, AuditKind, AuditWriter, Chain};
 use mz_tlog::merkle::{Frontier, Hash, leaf_hash, node_hash};
 use mz_tlog::tile;
 
+use crate::batches::{Accepted, Batches, Equivocation};
+use crate::limits::MAX_BATCHES_HELD;
 use crate::log::{Break, Disk, Entry, LogFault, Opened, Stored, hex};
 
 /// One thing that does not agree.
@@ -29,6 +31,10 @@ pub struct Report {
     /// Breaks of `bus.audit` that the ledger itself reported when it met them.
     pub breaks: Vec<(u64, Break)>,
     pub opened: Option<Opened>,
+    /// Departments that signed two roots under one number: their fault, none of the log's.
+    pub equivocations: Vec<Equivocation>,
+    /// Equivocations beyond [`MAX_FAULTS`].
+    pub more_equivocations: u64,
     pub faults: Vec<Fault>,
     /// Faults beyond [`MAX_FAULTS`].
     pub more: u64,
@@ -47,6 +53,14 @@ impl Report {
         }
     }
 
+    fn equivocation(&mut self, found: Equivocation) {
+        if self.equivocations.len() < MAX_FAULTS {
+            self.equivocations.push(found);
+        } else {
+            self.more_equivocations += 1;
+        }
+    }
+
     pub fn good(&self) -> bool {
         self.faults.is_empty()
     }
@@ -54,6 +68,11 @@ impl Report {
 
 /// Walks the first `size` entries, which must have the tree head `root`.
 pub fn check(disk: &impl Disk, size: u64, root: &Hash) -> Report {
+    check_after(disk, size, root, &mut Batches::new(MAX_BATCHES_HELD))
+}
+
+/// The same for one of several logs: the events of one batch lie in many lanes, and so in several logs.
+pub fn check_after(disk: &impl Disk, size: u64, root: &Hash, batches: &mut Batches) -> Report {
     let stored = Stored::new(disk, size);
     let mut report = Report {
         size,
@@ -61,7 +80,11 @@ pub fn check(disk: &impl Disk, size: u64, root: &Hash) -> Report {
         ..Report::default()
     };
     let mut frontier = Frontier::default();
-    let mut chains = Walk::default();
+    let mut chains = Walk {
+        chains: HashMap::new(),
+        excused: None,
+        batches,
+    };
     for bundle in 0..size.div_ceil(256) {
         leaves(&stored, bundle, &mut frontier, &mut chains, &mut report);
     }
@@ -88,7 +111,7 @@ fn leaves(
     stored: &Stored<'_, impl Disk>,
     bundle: u64,
     frontier: &mut Frontier,
-    chains: &mut Walk,
+    chains: &mut Walk<'_>,
     report: &mut Report,
 ) {
     let width = width(stored.size(), 0, bundle);
@@ -161,14 +184,14 @@ pub(crate) fn head(mut hashes: Vec<Hash>) -> Hash {
 }
 
 /// The writers' chains through the entries.
-#[derive(Default)]
-struct Walk {
+struct Walk<'b> {
     chains: HashMap<(AuditWriter, u16), Chain>,
     /// A break was reported, by this code: the next record need not continue its chain.
     excused: Option<String>,
+    batches: &'b mut Batches,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn take(&mut self, index: u64, entry: &[u8], report: &mut Report) {
         let excused = std::mem::take(&mut self.excused);
         match Entry::read(entry) {
@@ -195,6 +218,17 @@ impl Walk {
         let Ok(audit) = Audit::read(bytes) else {
             return report.fault("LEDGER_ENTRY_MALFORMED", format!("entry {index}"));
         };
+        if audit.kind == AuditKind::BatchAccepted {
+            match Accepted::of(&audit) {
+                Some(batch) => {
+                    let found = self.batches.take(&batch);
+                    found
+                        .into_iter()
+                        .for_each(|found| report.equivocation(found));
+                }
+                None => report.fault("LEDGER_ENTRY_MALFORMED", format!("entry {index}")),
+            }
+        }
         let (writer, lane) = (audit.writer, audit.lane);
         let key = mz_journal::topics::audit_key(writer, lane, audit.number);
         let resume = || {

@@ -82,7 +82,7 @@ impl LedgerError {
 /// Every code of this crate that is not another crate's, for the test that holds them against
 /// `reasons.yaml`.
 #[cfg(test)]
-const CODES: [&str; 21] = [
+const CODES: [&str; 26] = [
     "LEDGER_SUPERSEDED",
     "LEDGER_LOCKED",
     "LEDGER_DISK",
@@ -104,6 +104,11 @@ const CODES: [&str; 21] = [
     "LEDGER_PROOF_WRONG",
     "LEDGER_KEY_UNKNOWN",
     "LEDGER_INDEX",
+    "LEDGER_TRIM_UNCOMMITTED",
+    "LEDGER_TRIM_UNCOSIGNED",
+    "LEDGER_TRIM_BEHIND",
+    "LEDGER_TRIM_NOT_WHOLE",
+    crate::batches::EQUIVOCATED,
 ];
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use mz_journal::{Audit, AuditWriter, CHAIN_START, Chain, ChainBreak, topics};
 
+use crate::batches::Accepted;
 use crate::limits::MAX_RECORD_BYTES;
 use crate::log::{Break, Entry};
 
@@ -21,6 +22,8 @@ pub(crate) struct Taken {
     pub kept: bool,
     /// Its time, if it can be read.
     pub at_ms: Option<i64>,
+    /// It says that a batch was accepted.
+    pub batch: Option<Accepted>,
 }
 
 impl Chains {
@@ -51,6 +54,7 @@ impl Chains {
             return lost("AUDIT_MALFORMED", writer, lane, offset);
         };
         let at_ms = Some(audit.at_ms);
+        let batch = Accepted::of(&audit);
         let fresh = || Chain::resume(writer, lane, 0, CHAIN_START);
         let chain = self.0.entry((writer, lane)).or_insert_with(fresh);
         let last = chain.number();
@@ -60,6 +64,7 @@ impl Chains {
                     broken: None,
                     kept: true,
                     at_ms,
+                    batch,
                 };
             }
             Err(fault) => fault,
@@ -85,6 +90,7 @@ impl Chains {
             }),
             kept: true,
             at_ms,
+            batch,
         }
     }
 }
@@ -102,6 +108,7 @@ fn lost(code: &str, writer: &str, lane: u16, offset: i64) -> Taken {
         }),
         kept: false,
         at_ms: None,
+        batch: None,
     }
 }
 

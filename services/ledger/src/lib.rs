@@ -3,6 +3,7 @@
 //! and committed.
 
 pub mod absence;
+pub mod batches;
 pub mod check;
 mod commit;
 mod error;
@@ -17,6 +18,7 @@ pub mod prove;
 pub mod quorum;
 mod service;
 mod sign;
+pub mod trim;
 pub mod witness;
 
 pub use error::LedgerError;

@@ -41,3 +41,7 @@ pub const MAX_RANGES_SHOWN: usize = 8_192;
 pub const MAX_ABSENCE_BYTES: usize = 64 << 20;
 /// Longest list of a closed range's leaves that is read from a folder or a network, bytes: a million of them.
 pub const MAX_LEAVES_BYTES: u64 = 64 << 20;
+/// Batches that an audit of a log holds later ones against, at least half of them; about 200 bytes each.
+pub const MAX_BATCHES_HELD: usize = 1 << 21;
+/// The same for a running ledger.
+pub const RUNNING_BATCHES_HELD: usize = 1 << 17;

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use mz_bus::{Isolation, Polled, Position, Reader, TxProducer, tuning};
 use mz_journal::{LedgerPosition, LedgerState, topics};
 
+use crate::batches::{self, Batches};
 use crate::commit;
 use crate::error::LedgerError;
 use crate::intake::{Chains, entries};
 use crate::limits::{
     ALARM_EVERY, CHECKPOINT_EVERY, LAG_ALARM, MAX_COMMIT_RECORDS, MAX_POLL_RECORDS, POLL,
-    RETRY_MAX, RETRY_MIN,
+    RETRY_MAX, RETRY_MIN, RUNNING_BATCHES_HELD,
 };
 use crate::log::{CHECKPOINT, Disk as _, Entry, Folder, Log, LogFault, Opened};
 use crate::options::Options;
@@ -26,6 +27,7 @@ use crate::sign;
 pub struct Progress {
     committed: AtomicU64,
     broken: AtomicU64,
+    equivocated: AtomicU64,
     running: AtomicBool,
 }
 
@@ -43,6 +45,11 @@ impl Progress {
     /// Records that did not continue their chain since the start.
     pub fn broken(&self) -> u64 {
         self.broken.load(Ordering::Acquire)
+    }
+
+    /// Departments' second roots under one batch number, since the start.
+    pub fn equivocated(&self) -> u64 {
+        self.equivocated.load(Ordering::Acquire)
     }
 }
 
@@ -112,6 +119,8 @@ struct Shard<'o> {
     reader: Reader,
     log: Log<Folder>,
     chains: Chains,
+    /// Since the start: `ledger audit` looks through all.
+    batches: Batches,
     positions: Vec<LedgerPosition>,
     /// Entries of the open log at the last commit.
     committed: u64,
@@ -164,6 +173,7 @@ impl<'o> Shard<'o> {
             alarmed: None,
             log,
             chains: chains.unwrap_or_default(),
+            batches: Batches::new(RUNNING_BATCHES_HELD),
             positions,
             buffer: Vec::new(),
         };
@@ -218,6 +228,7 @@ impl<'o> Shard<'o> {
             reader,
             log,
             chains,
+            batches,
             positions,
             buffer,
             progress,
@@ -256,6 +267,19 @@ impl<'o> Shard<'o> {
                         last = broken.last,
                         found = broken.found,
                         "the audit log does not hold together here"
+                    );
+                }
+                if let Some(found) = taken.batch.as_ref().and_then(|batch| batches.take(batch)) {
+                    progress.equivocated.fetch_add(1, Ordering::AcqRel);
+                    metrics::counter!("mz_ledger_equivocations_total").increment(1);
+                    tracing::error!(
+                        code = batches::EQUIVOCATED,
+                        stream = found.first.stream,
+                        epoch = found.first.epoch,
+                        batch = found.first.number,
+                        first = %found.first.id,
+                        second = %found.second.id,
+                        "a department signed two batches under one number"
                     );
                 }
                 oldest = oldest.into_iter().chain(taken.at_ms).min();

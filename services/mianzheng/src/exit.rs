@@ -15,3 +15,5 @@ pub const FENCED: u8 = 6;
 // 7 is the connector's: some input was rejected, the good rows were published.
 /// The change is recorded, but not every slot has shown yet that it decides under it.
 pub const PENDING: u8 = 8;
+/// The log is whole, and holds evidence against a department.
+pub const EVIDENCE: u8 = 9;

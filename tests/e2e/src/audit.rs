@@ -477,6 +477,7 @@ pub fn kinds(
         ("hidings", AuditKind::Hiding),
         ("label keys", AuditKind::SubjectKey),
         ("people labelled", AuditKind::SubjectBound),
+        ("batches accepted", AuditKind::BatchAccepted),
     ];
     let told: Vec<String> = kinds
         .iter()

@@ -2,9 +2,11 @@
 //! is the plan's business.
 
 mod acl;
+mod delete;
 mod wire;
 
 pub use acl::{Acl, Operation, Pattern, Resource};
+pub use delete::delete_records;
 
 use crate::error::BusError;
 use crate::options::BusOptions;

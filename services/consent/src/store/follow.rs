@@ -2,7 +2,7 @@
 
 use mz_journal::{Grant, GrantId, RecordTag, SubjectTag};
 use rustc_hash::FxHashMap;
-use sqlx::Row;
+use sqlx::{PgPool, Row};
 
 use super::grants::bind_grant;
 use super::{OrderTarget, Step, Store, StoreError, big, lane_of};
@@ -24,16 +24,20 @@ pub struct Delivered {
 impl Store {
     /// (topic, lane) → next offset.
     pub async fn positions(&self) -> Result<FxHashMap<(String, u16), i64>, StoreError> {
-        let rows = sqlx::query("SELECT topic, lane, next_offset FROM position")
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter()
-            .map(|row| {
-                let lane = lane_of(row.try_get("lane")?)?;
-                Ok(((row.try_get("topic")?, lane), row.try_get("next_offset")?))
-            })
-            .collect()
+        positions(&self.pool).await
     }
+}
+
+pub(super) async fn positions(pool: &PgPool) -> Result<FxHashMap<(String, u16), i64>, StoreError> {
+    let rows = sqlx::query("SELECT topic, lane, next_offset FROM position")
+        .fetch_all(pool)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let lane = lane_of(row.try_get("lane")?)?;
+            Ok(((row.try_get("topic")?, lane), row.try_get("next_offset")?))
+        })
+        .collect()
 }
 
 impl Step {

@@ -22,6 +22,7 @@ pub use versions::VersionRow;
 
 use mz_database::DatabaseError;
 use mz_journal::TAG_BYTES;
+use rustc_hash::FxHashMap;
 use sqlx::migrate::Migrator;
 use sqlx::{PgPool, Postgres, Transaction};
 
@@ -67,6 +68,12 @@ impl Database {
     /// Whether the schema holds every migration of this program, and no other.
     pub async fn is_current(&self) -> Result<bool, StoreError> {
         Ok(self.0.is_current(&MIGRATIONS).await?)
+    }
+
+    /// (topic, lane) → next offset that the service will read, for whoever wants to delete records: it owns
+    /// nothing by asking.
+    pub async fn positions(&self) -> Result<FxHashMap<(String, u16), i64>, StoreError> {
+        follow::positions(&self.0.pool(1)).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 mod acts;
+mod audit_gap;
 mod barrier;
 mod contracts;
 mod erase;

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use mz_journal::{AuditKind, topics};
 use mz_keys::public::KeyUse;
 use mz_seal::testing::{Alteration, Kit, TestSigner, WireEvent};
-use mz_seal::{Signer, headers};
+use mz_seal::{BatchStatement, KeySource as _, Signer, headers, verify_signature};
 
 use crate::facts::*;
 use crate::world::*;
@@ -268,4 +270,68 @@ fn a_delivery_put_back_as_a_source_event_is_refused() {
     gateway.end();
     assert_eq!(world.quarantine("hrss")[0].code, "SCHEMA_UNKNOWN");
     assert_eq!(world.read(TO_INSURANCE).len(), 1);
+}
+
+/// A department's second story under the number of its first: the bus can't know which one is true and
+/// delivers both, and the log holds both roots under the department's own signature.
+#[test]
+fn two_batches_under_one_number_are_both_in_the_log_with_the_departments_signature() {
+    let world = World::new(1);
+    let people = world.people(0, 3);
+    let mut hrss = Stream::new(&world, INSURANCE);
+    let gateway = world.start();
+    let facts = |pay: &str| -> Vec<Fact> {
+        let of = people.iter().map(|person| insurance(person, pay, 6));
+        of.collect()
+    };
+    hrss.publish(&world, &facts("PENSION"));
+    gateway.processed(3);
+    // An honest next batch, and then its number again.
+    hrss.publish(&world, &facts("PENSION"));
+    hrss.batch -= 1;
+    hrss.publish(&world, &facts("MEDICAL"));
+    gateway.processed(9);
+    gateway.end();
+
+    let told = world.of_kind(AuditKind::BatchAccepted);
+    let of = |batch: u64| -> Vec<_> {
+        let same = told.iter().filter(|entry| entry.version_counter == batch);
+        same.collect()
+    };
+    // One slot: a batch is told of once, however many of its events came.
+    assert_eq!((of(1).len(), of(2).len(), told.len()), (1, 2, 3));
+    assert_ne!(of(2)[0].event, of(2)[1].event);
+    let department = &world.contract.dataset(INSURANCE).unwrap().department;
+    for entry in &told {
+        let key = world
+            .contract
+            .seal_key(department, &entry.operator)
+            .unwrap();
+        let statement = BatchStatement {
+            suite: key.suite,
+            key_id: &entry.operator,
+            department,
+            stream: &entry.rule,
+            epoch: entry.version_epoch,
+            number: entry.version_counter,
+            count: entry.counts.matched,
+            root: entry.event,
+        };
+        let signature = BASE64_STANDARD.decode(&*entry.reason).unwrap();
+        let signature = signature.try_into().unwrap();
+        verify_signature(&key.public, &statement.payload(), &signature).unwrap();
+        assert_eq!((entry.version_epoch, entry.counts.matched), (1, 3));
+        assert_eq!(entry.dataset, INSURANCE);
+        assert_eq!((entry.subject.0, entry.record.0), ([0; 16], [0; 16]));
+    }
+    world.check_books();
+
+    // A slot that begins again knows nothing of it: told again, the same.
+    let gateway = world.start();
+    hrss.publish(&world, &facts("PENSION"));
+    gateway.processed(3);
+    gateway.end();
+    let told = world.of_kind(AuditKind::BatchAccepted);
+    assert_eq!(told.len(), 4);
+    world.check_books();
 }

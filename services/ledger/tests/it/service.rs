@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use mz_bus::{TxProducer, tuning};
 use mz_journal::{Audit, AuditCause, AuditKind, AuditWriter, Chain, topics};
 use mz_ledger::check::{Report, check};
@@ -122,6 +124,29 @@ impl World {
         self.producer.commit().unwrap();
     }
 
+    /// Writes that a batch was accepted, with a signature that is nobody's.
+    fn accept(&mut self, lane: usize, number: u64, root: u8) {
+        let chain = &mut self.chains[lane];
+        let (kind, cause) = (AuditKind::BatchAccepted, AuditCause::Stream);
+        let mut audit = Audit::empty(AuditWriter::Gateway, 0, system_clock(), kind, cause);
+        audit.dataset = "hrss.insurance.status.v1".into();
+        audit.rule = "hrss/insurance/hrss.insurance.status.v1".into();
+        audit.operator = "hrss-seal-1".into();
+        audit.reason = BASE64_STANDARD.encode([root; 64]).into();
+        (audit.version_epoch, audit.version_counter) = (1, number);
+        audit.counts.matched = 5;
+        audit.event = [root; 32];
+        let mut bytes = Vec::new();
+        chain.append(&mut audit, &mut bytes);
+        let key = topics::audit_key(chain.writer(), chain.lane(), chain.number());
+        self.producer.begin().unwrap();
+        let sent = self
+            .producer
+            .send(topics::AUDIT, lane as i32, &key, Some(&bytes), &[]);
+        sent.unwrap();
+        self.producer.commit().unwrap();
+    }
+
     fn log_folder(&self, shard: u16, period: &str) -> PathBuf {
         self.folder.path().join(shard.to_string()).join(period)
     }
@@ -186,6 +211,35 @@ fn shards_share_the_lanes() {
         assert!(report.good(), "{:?}", report.faults);
         assert_eq!(report.records, 200);
     }
+}
+
+#[test]
+fn two_roots_under_one_number_are_reported_with_both_records_and_stop_nothing() {
+    let mut world = World::new();
+    let ledger = world.start(world.options(0, 1));
+    world.accept(0, 7, 1);
+    // The same batch in another lane, and an honest next one.
+    world.accept(1, 7, 1);
+    world.accept(2, 8, 2);
+    ledger.logged(4);
+    assert_eq!(ledger.progress.equivocated(), 0);
+    world.accept(1, 7, 3);
+    world.accept(2, 7, 3);
+    world.write(20);
+    ledger.logged(26);
+    assert_eq!(ledger.progress.equivocated(), 1);
+    ledger.end().unwrap();
+    let report = world.report(0, &World::this_year());
+    assert!(report.good(), "{:?}", report.faults);
+    let found = &report.equivocations[..];
+    let [found] = found else {
+        panic!("{found:?}");
+    };
+    let ids = [found.first.id, found.second.id].map(|id| id.to_string());
+    assert_eq!(ids, ["gateway-0-1", "gateway-1-2"]);
+    assert_eq!((found.first.root, found.second.root), ([1; 32], [3; 32]));
+    // The bus alone can't say this of a department: nobody signed these.
+    assert!(!found.is_proven(&world.bus.contract));
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod hostile;
 mod ranges;
 #[path = "witness/running.rs"]
 mod running;
+#[path = "witness/trim.rs"]
+mod trim;
 #[path = "witness/world.rs"]
 pub(crate) mod world;
 

@@ -60,6 +60,8 @@ pub enum LedgerCommand {
     Reindex(LedgerViewArgs),
     /// Close what was logged since the last time, so that it can be proven what was not read
     Close(LedgerCloseArgs),
+    /// Delete old records of bus.audit that the logs hold whole, committed and cosigned by a quorum
+    Trim(LedgerTrimArgs),
     /// Prove offline-verifiably that a department read nothing about a person, or what it read; recorded
     Absence(LedgerAbsenceArgs),
     /// Drop whole months of the search index that are old enough and not held; the logs stay
@@ -266,6 +268,22 @@ pub struct LedgerCloseArgs {
     /// Also with people who have no label yet; nothing can be proven about that range then
     #[arg(long)]
     pub unbound: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LedgerTrimArgs {
+    /// These shards' lanes (0,1,…) only; all of them when absent
+    #[arg(long, value_delimiter = ',')]
+    pub shards: Vec<u16>,
+    /// Records of so many days stay. A restored consent database must not be older
+    #[arg(long, default_value_t = 30)]
+    pub keep_days: u32,
+    /// Wait so many seconds for the witnesses' cosignatures
+    #[arg(long, default_value_t = 120)]
+    pub wait: u64,
+    /// Say what would go, and delete nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -8,9 +8,11 @@ use anyhow::Context;
 use mz_contract::{BUS, Contract, KeyUse, Mode, Reasons};
 use mz_journal::{Audit, bitmap_fields};
 use mz_keys::KeysDir;
-use mz_ledger::check::{Report, check};
+use mz_ledger::batches::{Accepted, Batches, EQUIVOCATED, Equivocation};
+use mz_ledger::check::{Report, check_after};
 use mz_ledger::feed::{self, FeedError, IndexReport};
 use mz_ledger::index::{self, Index, IndexError};
+use mz_ledger::limits::MAX_BATCHES_HELD;
 use mz_ledger::log::{CHECKPOINT, Folder};
 use mz_ledger::prove::{self, Proven};
 use mz_ledger::quorum::COSIGNED;
@@ -37,6 +39,7 @@ pub fn run(dir: &Path, command: &LedgerCommand) -> Outcome {
         LedgerCommand::Audit(args) => audit(dir, args),
         LedgerCommand::Reindex(args) => reindex(dir, args),
         LedgerCommand::Close(args) => super::absence::close(dir, args),
+        LedgerCommand::Trim(args) => super::trim::run(dir, args),
         LedgerCommand::Absence(args) => super::absence::prove(dir, args),
         LedgerCommand::Expire { before } => expire(dir, before),
         LedgerCommand::Hold {
@@ -331,10 +334,14 @@ fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
     let (mut all, mut faults) = (Vec::new(), 0);
     let mut before: Option<Checkpoint> = None;
     let mut closed = super::absence::Auditing::new(&contract);
+    let (mut batches, mut equivocated) = (Batches::new(MAX_BATCHES_HELD), 0);
     for path in logs(args, &instance)? {
         let disk = Folder::new(&path);
         let (head, report) = match signed(&disk, &contract) {
-            Ok(head) => (Some(head.clone()), check(&disk, head.size, &head.root)),
+            Ok(head) => {
+                let report = check_after(&disk, head.size, &head.root, &mut batches);
+                (Some(head), report)
+            }
             Err(code) => (None, unsigned(code, &path)),
         };
         let mut report = follows(report, before.as_ref(), head.as_ref());
@@ -342,6 +349,7 @@ fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
             report.faults.extend(closed.check(&path, head));
         }
         faults += report.faults.len();
+        equivocated += report.equivocations.len();
         let rows = match &index {
             Some(index) if head.is_some() => {
                 let found = runtime.block_on(feed::check_index(index, &path));
@@ -353,9 +361,18 @@ fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
             .as_ref()
             .map_or(0, |rows| rows.faults.len() + rows.sums.len());
         if args.json {
-            all.push(as_json(&path, head.as_ref(), &report, rows.as_ref()));
+            all.push(as_json(
+                &path,
+                head.as_ref(),
+                &report,
+                rows.as_ref(),
+                &contract,
+            ));
         } else {
             print_report(&path, head.as_ref(), &report, &reasons);
+            for found in &report.equivocations {
+                print_equivocation(found, &contract, &reasons);
+            }
             rows.iter().for_each(print_rows);
         }
         before = head;
@@ -363,11 +380,58 @@ fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
     if args.json {
         say_line!("{}", Value::from(all));
     }
-    if faults == 0 {
-        Ok(())
-    } else {
-        Err(Failure::silent(exit::NOT_VERIFIED))
+    if batches.forgotten() > 0 && !args.json {
+        say_line!(
+            "{}",
+            say(
+                &format!("批次号的比对未涵盖较早的 {} 个批次", batches.forgotten()),
+                &format!(
+                    "batch numbers were not compared with {} older batches",
+                    batches.forgotten()
+                ),
+            )
+        );
     }
+    match (faults, equivocated) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(Failure::silent(exit::EVIDENCE)),
+        _ => Err(Failure::silent(exit::NOT_VERIFIED)),
+    }
+}
+
+fn equivocation_json(found: &Equivocation, contract: &Contract) -> Value {
+    let batch = |batch: &Accepted| {
+        json!({
+            "audit_id": batch.id.to_string(), "events": batch.count,
+            "root": mz_ledger::check::root_text(&batch.root), "key_id": batch.key_id,
+        })
+    };
+    json!({
+        "code": EQUIVOCATED, "stream": found.first.stream, "epoch": found.first.epoch,
+        "batch": found.first.number, "first": batch(&found.first), "second": batch(&found.second),
+        "signed_by_department": found.is_proven(contract),
+    })
+}
+
+fn print_equivocation(found: &Equivocation, contract: &Contract, reasons: &Reasons) {
+    let (first, second) = (&found.first, &found.second);
+    let signed = if found.is_proven(contract) {
+        say("两者均有该部门签名", "both signed by the department")
+    } else {
+        say(
+            "合同中的密钥不能证实两者的签名",
+            "the contract's keys don't confirm both signatures",
+        )
+    };
+    say_line!(
+        "  {EQUIVOCATED}: {} {}/{}: {} ≠ {}; {signed}",
+        first.stream,
+        first.epoch,
+        first.number,
+        first.id,
+        second.id,
+    );
+    say_line!("    {}", reasons.text(EQUIVOCATED, lang()));
 }
 
 fn unsigned(code: &'static str, path: &Path) -> Report {
@@ -407,6 +471,7 @@ fn as_json(
     head: Option<&Checkpoint>,
     report: &Report,
     rows: Option<&IndexReport>,
+    contract: &Contract,
 ) -> Value {
     let breaks = report.breaks.iter().map(|(index, broken)| {
         json!({
@@ -424,6 +489,9 @@ fn as_json(
         "breaks": breaks.collect::<Vec<_>>(),
         "faults": faults.map(|fault| json!({"code": fault.code, "place": fault.place})).collect::<Vec<_>>(),
         "more_faults": report.more,
+        "equivocations": report.equivocations.iter()
+            .map(|found| equivocation_json(found, contract)).collect::<Vec<_>>(),
+        "more_equivocations": report.more_equivocations,
         "index": rows.map(|rows| {
             json!({"indexed": rows.indexed, "faults": rows.faults, "sums": rows.sums})
         }),

@@ -16,6 +16,7 @@ mod ledger;
 mod logs;
 mod read;
 mod serve;
+mod trim;
 mod witness;
 
 use crate::cli::{Cli, Command};

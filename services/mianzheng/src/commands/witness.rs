@@ -32,7 +32,7 @@ const AGAIN: Duration = Duration::from_secs(10);
 const ALARM_EVERY: Duration = Duration::from_secs(60);
 const STOP_POLL: Duration = Duration::from_millis(100);
 /// The policy whose quorum `ledger serve` collects, in the ledger's folder.
-const POLICY: &str = "tlog-policy";
+pub const POLICY: &str = "tlog-policy";
 
 fn failure(error: WitnessError) -> Failure {
     let code = match error.is_refusal() {

@@ -222,7 +222,7 @@ impl World {
     }
 
     /// Two witnesses, both needed.
-    pub fn quorum_of(&self, origin: &str, logs: PathBuf) -> Quorum {
+    pub fn policy_of(&self, origin: &str) -> Policy {
         let log = verifier_key(origin, &self.public(BUS, KeyUse::Checkpoint)).unwrap();
         let keys = self.departments().map(|department| {
             let public = self.public(&department, KeyUse::Witness);
@@ -233,7 +233,11 @@ impl World {
             "log {log}\nwitness a {}\nwitness b {}\ngroup both all a b\nquorum both\n",
             keys[0], keys[1]
         );
-        let policy = Policy::parse(policy).unwrap();
+        Policy::parse(policy).unwrap()
+    }
+
+    pub fn quorum_of(&self, origin: &str, logs: PathBuf) -> Quorum {
+        let policy = self.policy_of(origin);
         let bus = self.bus.bus("bus.ledger");
         Quorum::open(&bus, Arc::clone(&self.bus.contract), logs, policy).unwrap()
     }
