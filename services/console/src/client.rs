@@ -42,6 +42,12 @@ pub enum ClientError {
     Answer { status: u16 },
     #[error("the answer is not JSON")]
     Json(#[from] serde_json::Error),
+    #[error("the answer with status {status} is longer than {most} bytes")]
+    TooLong { status: u16, most: u64 },
+    #[error("the answer is no list of logs")]
+    List,
+    #[error("not the address of a service: https://host:port")]
+    Url,
     #[error("more than {MAX_PAGES} pages")]
     Endless,
     #[error("standard input")]
@@ -57,7 +63,12 @@ impl ClientError {
             Self::Tls(_) => "HTTP_TLS",
             Self::Refused { problem, .. } => &problem.code,
             Self::Transport(_) => "HTTP_UNREACHABLE",
-            Self::Answer { .. } | Self::Json(_) | Self::Endless => "HTTP_ANSWER_INVALID",
+            Self::Answer { .. }
+            | Self::TooLong { .. }
+            | Self::List
+            | Self::Json(_)
+            | Self::Endless => "HTTP_ANSWER_INVALID",
+            Self::Url => "HTTP_URL",
             Self::Input(_) => "HTTP_INPUT",
             Self::Id(fault) => fault.code(),
         }
@@ -73,31 +84,8 @@ pub struct Client {
 impl Client {
     /// `base`: `https://host:port`.
     pub fn new(base: &str, tls: &TlsFiles) -> Result<Self, ClientError> {
-        let unusable = |path: &std::path::Path| TlsError::Pem {
-            file: path.display().to_string(),
-        };
-        let roots: Vec<Certificate<'static>> = pem_certificates(&read(&tls.ca)?);
-        let chain = pem_certificates(&read(&tls.cert)?);
-        if roots.is_empty() || chain.is_empty() {
-            let path = if roots.is_empty() { &tls.ca } else { &tls.cert };
-            return Err(unusable(path).into());
-        }
-        let key = PrivateKey::from_pem(&read(&tls.key)?).map_err(|_| unusable(&tls.key))?;
-        let config = TlsConfig::builder()
-            .root_certs(RootCerts::new_with_certs(&roots))
-            .client_cert(Some(ClientCert::new_with_certs(&chain, key)))
-            .build();
-        let agent = Agent::config_builder()
-            .tls_config(config)
-            .https_only(true)
-            .http_status_as_error(false)
-            .max_redirects(0)
-            // A proxy of the environment would see who is asked about.
-            .proxy(None)
-            .timeout_global(Some(TIMEOUT))
-            .build();
         Ok(Self {
-            agent: agent.into(),
+            agent: agent(tls, TIMEOUT)?,
             base: base.trim_end_matches('/').to_owned(),
         })
     }
@@ -195,6 +183,34 @@ impl Client {
             Err(_) => Err(ClientError::Answer { status }),
         }
     }
+}
+
+/// HTTPS with a principal's certificate, to a service of the bus CA, and nowhere else.
+pub(crate) fn agent(tls: &TlsFiles, time: Duration) -> Result<Agent, ClientError> {
+    let unusable = |path: &std::path::Path| TlsError::Pem {
+        file: path.display().to_string(),
+    };
+    let roots: Vec<Certificate<'static>> = pem_certificates(&read(&tls.ca)?);
+    let chain = pem_certificates(&read(&tls.cert)?);
+    if roots.is_empty() || chain.is_empty() {
+        let path = if roots.is_empty() { &tls.ca } else { &tls.cert };
+        return Err(unusable(path).into());
+    }
+    let key = PrivateKey::from_pem(&read(&tls.key)?).map_err(|_| unusable(&tls.key))?;
+    let config = TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&roots))
+        .client_cert(Some(ClientCert::new_with_certs(&chain, key)))
+        .build();
+    let agent = Agent::config_builder()
+        .tls_config(config)
+        .https_only(true)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        // A proxy of the environment would see who is asked about.
+        .proxy(None)
+        .timeout_global(Some(time))
+        .build();
+    Ok(agent.into())
 }
 
 fn pem_certificates(pem: &[u8]) -> Vec<Certificate<'static>> {

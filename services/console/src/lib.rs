@@ -1,6 +1,6 @@
 //! HTTP over mutual TLS: evidence bundles, who-read, grants, the schema endpoint; and their client.
 //!
-//! - [`run`]: the schema endpoint. [`run_vault`]: a vault with `POST /v1/bundles`, `POST /v1/who-read` and
+//! - [`run`]: the schema endpoint, and the audit log for witnesses ([`HttpSource`] reads it). [`run_vault`]: a vault with `POST /v1/bundles`, `POST /v1/who-read` and
 //!   `POST /v1/ledger/…`. [`run_consent`]: the consent service with its routes (docs/consent.md).
 //!   [`Options`], [`VaultOptions`] and [`ConsentOptions`] say what they need.
 //! - [`roles`]: which certificate may call which route.
@@ -15,7 +15,10 @@
 mod api;
 mod client;
 mod consent_client;
+mod http_source;
 pub mod limits;
+mod log_body;
+mod log_reads;
 mod options;
 pub mod pretty;
 mod principal;
@@ -29,6 +32,7 @@ pub mod sheet;
 pub mod soap;
 mod source_gaps;
 mod source_numbers;
+mod telemetry;
 mod tls;
 pub mod who_read;
 
@@ -36,6 +40,7 @@ pub use api::hides::{HideAct, HideAnswer, HideRequest};
 pub use api::ledger::{LedgerAnswer, LedgerRequest, Question};
 pub use api::problem::Problem;
 pub use client::{Client, ClientError, read_id, read_ids};
+pub use http_source::HttpSource;
 pub use options::{ConsentOptions, Options, VaultOptions};
 pub use principal::{Principal, PrincipalError};
 pub use server::Server;

@@ -48,6 +48,22 @@ pub const MAX_PEM_BYTES: u64 = 1 << 20;
 pub const MAX_PAGE: usize = 1_000;
 /// Records scanned for one page before it is returned unfinished, with a cursor.
 pub const MAX_SCAN_RECORDS: u64 = 2_000_000;
+/// A file of the audit log is sent in pieces of this length, bytes.
+pub const LOG_PIECE_BYTES: usize = 64 * 1024;
+/// Readings of the audit log (certificate, log, kind of file) that are told apart within a day.
+pub const MAX_LOG_READS_KEPT: usize = 65_536;
+/// Longest list of logs that is read from a service, bytes.
+pub const MAX_LOG_LIST_BYTES: u64 = 256 * 1024;
+/// Longest refusal that is read from a service, bytes.
+pub const MAX_PROBLEM_BYTES: u64 = 64 * 1024;
+/// Longest address of a service, bytes.
+pub const MAX_SERVICE_URL_BYTES: usize = 256;
+/// A file of the audit log has come whole within.
+pub const LOG_TIMEOUT: Duration = Duration::from_secs(60);
+/// Times that a file of the audit log is asked for again when the connection failed or the service was busy.
+pub const LOG_RETRIES: u32 = 2;
+/// Between these.
+pub const LOG_RETRY_PAUSE: Duration = Duration::from_millis(300);
 /// Longest operator id, bytes.
 pub const MAX_OPERATOR_BYTES: usize = 64;
 /// Longest cursor, bytes.

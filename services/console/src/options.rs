@@ -1,18 +1,21 @@
 //! What the HTTP services are told.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mz_bus::TlsFiles;
 use mz_contract::Contract;
 
-/// The schema endpoint.
+/// The schema endpoint, and the audit log for witnesses and auditors.
 #[derive(Clone)]
 pub struct Options {
     pub listen: SocketAddr,
     /// The bus CA, and the certificate of `bus.console`.
     pub tls: TlsFiles,
     pub contract: Arc<Contract>,
+    /// Where the audit ledger's logs lie, or a copy of them: `<folder>/<shard>/<period>`. It is only read.
+    pub ledger: PathBuf,
 }
 
 /// A vault with its HTTP side: evidence bundles and who-read.

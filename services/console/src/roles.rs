@@ -67,6 +67,8 @@ impl Role {
 /// One route.
 #[derive(Debug)]
 pub struct Route {
+    /// `POST`, or `GET` with `HEAD`.
+    pub method: &'static str,
     pub path: &'static str,
     pub zh: &'static str,
     pub en: &'static str,
@@ -88,11 +90,23 @@ const STOPPERS: &[Role] = &[Role::Portal, Role::Window, Role::Security];
 const WINDOW: &[Role] = &[Role::Window];
 const SECURITY: &[Role] = &[Role::Security];
 const OVERSIGHT: &[Role] = &[Role::Auditor, Role::Security];
+/// Who may hold the audit log against what they know.
+const WITNESSES: &[Role] = &[Role::Adapter, Role::DepartmentAuditor, Role::Auditor];
 const LOOKERS: &[Role] = &[Role::Portal, Role::Window, Role::Auditor, Role::Security];
 
+macro_rules! method {
+    () => {
+        "POST"
+    };
+    (GET) => {
+        "GET"
+    };
+}
+
 macro_rules! routes {
-    ($($name:ident: $path:literal, $roles:expr, $zh:literal, $en:literal, $only_zh:literal, $only_en:literal;)*) => {
+    ($($name:ident: $($method:ident)? $path:literal, $roles:expr, $zh:literal, $en:literal, $only_zh:literal, $only_en:literal;)*) => {
         $(pub const $name: Route = Route {
+            method: method!($($method)?),
             path: $path,
             zh: $zh,
             en: $en,
@@ -100,7 +114,7 @@ macro_rules! routes {
             only_zh: $only_zh,
             only_en: $only_en,
         };)*
-        /// Every route that names a person or changes something. Schemas and health are open to any
+        /// Every route that is about people or changes something. Schemas and health are open to any
         /// certificate of the bus.
         pub const ROUTES: &[&Route] = &[$(&$name),*];
     };
@@ -128,6 +142,12 @@ routes! {
     LIST_HIDES: "/v1/ledger/hide/list", &[Role::Window, Role::DepartmentAuditor, Role::Auditor, Role::Security],
         "列出待批准和生效中的暂不展示", "list requests that wait and hides in force",
         "部门只看自己的；查询本身入审计", "a department: its own; the question is audited";
+    LOG_LIST: GET "/v1/ledger/logs", WITNESSES,
+        "列出账本", "list the audit logs",
+        "须为契约中的部门；读取留痕", "of a department in the contract; reading leaves a trace";
+    LOG_FILE: GET "/v1/ledger/{shard}/{period}/{file}", WITNESSES,
+        "读取账本文件（C2SP tlog-tiles），供见证", "read a file of an audit log (C2SP tlog-tiles), to witness it",
+        "须为契约中的部门；只含已签检查点以内的内容；读取留痕", "of a department in the contract; only what a checkpoint is signed for; reading leaves a trace";
     GIVE: "/v1/consents/give", ACTORS,
         "登记同意", "give consent",
         "门户须附本人操作的签名证据；窗口只为本部门的协议，注明经办人和文书", "the portal with signed evidence of the person's act; a window for agreements of its own department, with operator and document";
@@ -185,7 +205,7 @@ pub fn matrix() -> String {
     let mut page = String::from(
         "# Roles · 角色与接口\n\n\
          Which certificate may call which route. The table is the code's own (`services/console/src/roles.rs`);\n\
-         a test writes this page. Every route is `POST`, JSON (where SOAP is named: XML), mutual TLS; `<dept>` is any department. The last\n\
+         a test writes this page. A route is `POST` unless it says `GET`, JSON (where SOAP is named: XML), mutual TLS; `<dept>` is any department. The last\n\
          column says what the service looks at beside the certificate. Schemas (`/schemas`, `/subjects`) and\n\
          `/health/*` answer any certificate of the bus.\n\n\
          哪种证书可以调用哪个接口。本表由代码生成，测试保证一致。others 指连接器、总线各服务和系统管理员。\n\
@@ -200,7 +220,8 @@ pub fn matrix() -> String {
     page.push_str("---|\n");
     for route in ROUTES {
         page.push_str(&format!(
-            "| `{}` | {} |",
+            "| `{}{}` | {} |",
+            if route.method == "GET" { "GET " } else { "" },
             route.path,
             text(route.zh, route.en)
         ));

@@ -17,7 +17,7 @@ use mz_vault::{Service as Vault, VaultError};
 use tokio::sync::{Semaphore, watch};
 
 use crate::api::problem::problem;
-use crate::api::{bundles, consent, health, ledger, schemas, who_read};
+use crate::api::{bundles, consent, health, ledger, logs, schemas, who_read};
 use crate::limits::{CONSENT_TIMEOUT, MAX_IN_FLIGHT, REQUEST_TIMEOUT};
 use crate::options::{ConsentOptions, Options, VaultOptions};
 use crate::registry::{Registry, RegistryError};
@@ -113,7 +113,9 @@ pub fn run(options: Options, stop: &AtomicBool) -> Result<(), ConsoleError> {
 /// Starts the schema endpoint.
 pub fn start(options: Options) -> Result<Running, ConsoleError> {
     let registry = Arc::new(Registry::of(&options.contract)?);
-    let router = schemas::router(registry).merge(health::live());
+    let router = schemas::router(registry)
+        .merge(logs::router(options.ledger, &options.contract))
+        .merge(health::live());
     serve(
         options.listen,
         &options.tls,

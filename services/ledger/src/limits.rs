@@ -33,10 +33,14 @@ pub const CLOSE_WITHIN: Duration = Duration::from_secs(60);
 /// Offsets behind a commit that are looked through for records when a range is closed: ends of transactions
 /// and what was aborted.
 pub const MAX_CLOSE_TAIL: i64 = 10_000;
+/// Closed ranges of one log that are read: a range an hour makes 8,784 a year.
+pub const MAX_RANGES_OF_LOG: usize = 65_536;
 /// Ranges that one proof of absence shows.
 pub const MAX_RANGES_SHOWN: usize = 8_192;
 /// Longest proof of absence that is read, bytes.
 pub const MAX_ABSENCE_BYTES: usize = 64 << 20;
+/// Longest list of a closed range's leaves that is read from a folder or a network, bytes: a million of them.
+pub const MAX_LEAVES_BYTES: u64 = 64 << 20;
 /// Batches that an audit of a log holds later ones against, at least half of them; about 200 bytes each.
 pub const MAX_BATCHES_HELD: usize = 1 << 21;
 /// The same for a running ledger.

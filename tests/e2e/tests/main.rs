@@ -10,6 +10,7 @@ mod p14_arrears;
 mod p3_denied;
 mod p6_absence;
 mod p6_auditor;
+mod p6_network;
 mod p7_revoked;
 mod receipt;
 mod settlement;

@@ -16,6 +16,7 @@ pub fn what_was_not_read_is_proven(world: &World, settler: &str, outsider: &str,
         .display()
         .to_string();
     let file = world.it.dir().join("x.absence").display().to_string();
+    let console = format!("https://{}", world.it.address("console"));
     let asked = |department: &str, id: &str| {
         let args = [
             "ledger",
@@ -33,6 +34,8 @@ pub fn what_was_not_read_is_proven(world: &World, settler: &str, outsider: &str,
             "--reason",
             "信访 119",
             "--cosigned",
+            "--url",
+            &console,
             "--out",
             &file,
             "--lang",

@@ -31,6 +31,7 @@ fn p6_an_auditor_asks_proves_and_finds() {
     a_use_is_hidden_by_two_people(&world, settler);
     a_delivery_is_proven_offline(&world);
     a_witness_cosigns(&world);
+    crate::p6_network::a_department_checks_from_its_own_premises(&mut world);
     crate::p6_absence::what_was_not_read_is_proven(&world, settler, outsider, &now);
     nothing_expires_too_early(&world);
     nobody_is_named(&world);

@@ -9,6 +9,7 @@ pub mod guard;
 pub mod health;
 pub mod hides;
 pub mod ledger;
+pub mod logs;
 pub mod problem;
 pub mod schemas;
 pub mod who_read;

@@ -36,6 +36,7 @@ fn schemas(bus: &TestBus) -> Running {
         listen: SocketAddr::from(LOOPBACK),
         tls: bus.tls("bus.console"),
         contract: Arc::clone(&bus.contract),
+        ledger: bus.keys().root().join("no-ledger"),
     };
     mz_console::start(options).unwrap()
 }

@@ -27,6 +27,8 @@ pub enum AbsenceFault {
     Leaves,
     #[error("range {0}")]
     Statement(u64),
+    #[error("{0} is not the log that the one after it names")]
+    Earlier(String),
 }
 
 impl AbsenceFault {
@@ -41,6 +43,7 @@ impl AbsenceFault {
             Self::Ends(_) => "LEDGER_TILE_MISSING",
             Self::Leaves => "LEDGER_RANGE_DIFFERS",
             Self::Statement(_) => "LEDGER_RANGE_MALFORMED",
+            Self::Earlier(_) => "LEDGER_PREFIX_DIFFERS",
         }
     }
 }

@@ -5,6 +5,7 @@ use mz_tlog::note::Note;
 use super::error::AbsenceFault;
 use super::path;
 use super::statement::Statement;
+use crate::limits::MAX_RANGES_OF_LOG;
 use crate::log::{Disk, LogFault};
 
 /// All of a log in one spelling ([`super::STATEMENT`] or [`super::COSIGNED`]), in order.
@@ -15,6 +16,9 @@ pub(crate) fn all(
 ) -> Result<Vec<(Note, Statement)>, AbsenceFault> {
     let mut all = Vec::new();
     while let Some(one) = read(disk, origin, all.len() as u64, file)? {
+        if all.len() == MAX_RANGES_OF_LOG {
+            return Err(AbsenceFault::Statement(all.len() as u64));
+        }
         all.push(one);
     }
     Ok(all)

@@ -1,7 +1,5 @@
 //! Makes a proof from the files beside the logs.
 
-use std::path::Path;
-
 use mz_keys::vrf::{PROOF_LEN, SubjectLabel};
 use mz_tlog::merkle::{MemoryTree, inclusion};
 use mz_tlog::note::Note;
@@ -12,8 +10,8 @@ use super::proof::{Placed, Proof, Shown};
 use super::statement::Statement;
 use super::verify::{SETTLED_MS, begins_by};
 use super::{COSIGNED, LEAVES, STATEMENT, filed, path};
-use crate::log::{Disk as _, Folder, LogFault};
-use crate::witness::{LogFolder, Source as _, log_name};
+use crate::log::{Disk, LogFault};
+use crate::witness::{Reading, Source, log_name};
 
 /// What a proof is asked for.
 #[derive(Clone, Debug)]
@@ -36,8 +34,8 @@ pub enum AbsenceError {
         origin: String,
         source: AbsenceFault,
     },
-    #[error("the folder of the logs")]
-    Folder(#[source] std::io::Error),
+    #[error("the logs")]
+    Source(#[source] std::io::Error),
     #[error("shard {shard} is closed up to {until_ms} ms since 1970 only")]
     Open { shard: u16, until_ms: i64 },
 }
@@ -46,20 +44,18 @@ impl AbsenceError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Log { source, .. } => source.code(),
-            Self::Folder(_) => "LEDGER_DISK",
+            Self::Source(_) => "LEDGER_DISK",
             Self::Open { .. } => "LEDGER_RANGE_OPEN",
         }
     }
 }
 
-/// A proof of what a department read, from the logs in `folder` (`<folder>/<shard>/<period>`).
+/// A proof of what a department read, from a ledger's logs.
 ///
 /// # Errors
 /// The time is not closed yet (for `cosigned`: not cosigned yet); files that are not as they must be.
-pub fn prove(folder: &Path, bus_id: &str, asked: &Asked<'_>) -> Result<String, AbsenceError> {
-    let logs = LogFolder::new(folder)
-        .logs()
-        .map_err(AbsenceError::Folder)?;
+pub fn prove(source: &dyn Source, bus_id: &str, asked: &Asked<'_>) -> Result<String, AbsenceError> {
+    let logs = source.logs().map_err(AbsenceError::Source)?;
     let file = if asked.cosigned { COSIGNED } else { STATEMENT };
     let mut shards: Vec<(u16, Vec<Placing>)> = Vec::new();
     for log in &logs {
@@ -67,7 +63,7 @@ pub fn prove(folder: &Path, bus_id: &str, asked: &Asked<'_>) -> Result<String, A
             continue;
         };
         let origin = format!("{bus_id}/audit/{log}");
-        let disk = Folder::new(folder.join(log));
+        let disk = Reading { source, log };
         let failed = |source| AbsenceError::Log {
             origin: origin.clone(),
             source,
@@ -88,7 +84,8 @@ pub fn prove(folder: &Path, bus_id: &str, asked: &Asked<'_>) -> Result<String, A
     for (shard, all) in shards {
         for placing in covering(shard, all, asked)? {
             let origin = placing.statement.origin.clone();
-            let disk = Folder::new(folder.join(&placing.log));
+            let log = placing.log.clone();
+            let disk = Reading { source, log: &log };
             let shown = show(&disk, placing, asked);
             ranges.push(shown.map_err(|source| AbsenceError::Log { origin, source })?);
         }
@@ -133,7 +130,7 @@ fn covering(
     Ok(all.into_iter().take(last + 1).skip(first).collect())
 }
 
-fn show(disk: &Folder, placing: Placing, asked: &Asked<'_>) -> Result<Shown, AbsenceFault> {
+fn show(disk: &impl Disk, placing: Placing, asked: &Asked<'_>) -> Result<Shown, AbsenceFault> {
     let Placing {
         note, statement, ..
     } = placing;

@@ -40,8 +40,10 @@ pub(crate) struct Labels {
     of: HashMap<SubjectTag, ([u8; 16], SubjectLabel, u64)>,
     key: Option<([u8; 32], u64)>,
     after: Option<After>,
+    /// Of the log before, as this one's first entry says.
+    after_root: Hash,
     /// Of the log at the size that was read.
-    pub root: Hash,
+    root: Hash,
 }
 
 impl Labels {
@@ -97,6 +99,7 @@ impl Labels {
                 return Ok(Some(audit));
             }
             Entry::Opened(opened) if !opened.origin.is_empty() => {
+                self.after_root = opened.root;
                 self.after = Some(After {
                     origin: opened.origin,
                     size: opened.size,
@@ -275,10 +278,15 @@ fn labelled(
             }
         }
         let done = found.len() == people.len() && (key.is_some() || found.is_empty());
+        let root = labels.after_root;
         before = match &labels.after {
             Some(after) if !done => earlier(after)?,
             _ => None,
         };
+        // Whoever trusts this log trusts the one that it names, and no other of that name.
+        if let Some((name, _)) = before.as_ref().filter(|(_, labels)| labels.root != root) {
+            return Err(AbsenceFault::Earlier(name.clone()));
+        }
         if before.is_none() {
             break;
         }

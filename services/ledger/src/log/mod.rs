@@ -3,12 +3,16 @@
 
 mod disk;
 mod entry;
+mod folder;
+mod name;
 mod read;
 mod write;
 
 pub use disk::{Disk, Folder};
 pub(crate) use entry::hex;
 pub use entry::{Break, Entry, EntryFault, Opened};
+pub use folder::LogFolder;
+pub use name::{LogFile, LogName, RangePart};
 pub use read::{LogFault, Stored};
 pub use write::Log;
 

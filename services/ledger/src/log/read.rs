@@ -2,8 +2,8 @@
 
 use std::io;
 
-use mz_tlog::merkle::{Frontier, Hash, Hashes};
-use mz_tlog::tile::{self, TileHashes, TileKind, TilePath};
+use mz_tlog::merkle::{Frontier, Hash, Hashes, ProofError};
+use mz_tlog::tile::{self, TileError, TileHashes, TileKind, TilePath};
 
 use crate::log::disk::Disk;
 
@@ -34,6 +34,21 @@ pub enum LogFault {
 impl LogFault {
     pub(crate) fn tile(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Tile(Box::new(error))
+    }
+
+    /// What came is at fault, not how it came.
+    pub(crate) fn is_content(&self) -> bool {
+        match self {
+            Self::Disk(_) | Self::Missing { .. } => false,
+            Self::Short { .. } | Self::Root { .. } | Self::Bundle { .. } => true,
+            Self::Tile(inner) => match inner.downcast_ref() {
+                Some(ProofError::Hashes(TileError::Fetch { error, .. })) => {
+                    let error: &Self = error;
+                    error.is_content()
+                }
+                _ => true,
+            },
+        }
     }
 
     pub const fn code(&self) -> &'static str {
@@ -166,7 +181,7 @@ impl<'d, D: Disk> Stored<'d, D> {
     }
 
     /// Hashes of complete subtrees, from the tiles.
-    pub fn hashes(&self) -> impl Hashes<Error = tile::TileError<LogFault>> + '_ {
+    pub fn hashes(&self) -> impl Hashes<Error = TileError<LogFault>> + '_ {
         TileHashes::new(self.size, |path: &TilePath| self.fetch(path))
     }
 

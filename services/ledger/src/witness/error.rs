@@ -95,6 +95,20 @@ impl WitnessError {
         }
     }
 
+    /// Logs of which files came that can't be right, when `log` was looked at: nothing of them may be kept.
+    pub(super) fn bad_copies<'e>(&'e self, log: &'e str) -> impl Iterator<Item = &'e str> {
+        let other = match self {
+            Self::Altered { origin } => origin.split_once("/audit/").map(|(_, name)| name),
+            _ => None,
+        };
+        let own = match self {
+            Self::Altered { .. } => true,
+            Self::Unreadable { source, .. } => source.is_content(),
+            _ => false,
+        };
+        own.then_some(log).into_iter().chain(other)
+    }
+
     /// The log itself is at fault and is not cosigned before an operator resolves it.
     pub const fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_))

@@ -7,7 +7,7 @@ use mz_contract::Contract;
 use mz_journal::{DELIVERY_HEADER, DeliveryHeader, Record as _};
 
 use crate::witness::error::WitnessError;
-use crate::witness::limits::{MAX_POLL_RECORDS, PATIENCE, POLL};
+use crate::witness::limits::{LATE_MS, MAX_POLL_RECORDS, PATIENCE, POLL};
 
 /// One of the department's topics.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,15 @@ pub struct Waiting {
     pub lanes: u64,
     /// When the oldest of their first deliveries was written, milliseconds since 1970.
     pub since_ms: Option<i64>,
+}
+
+impl Waiting {
+    /// Something waits for longer than the log's last look can explain. Of a shard's last log: what an older
+    /// one has not reached stands in the next.
+    pub fn is_late(&self, now_ms: i64) -> bool {
+        self.since_ms
+            .is_some_and(|since| now_ms.saturating_sub(since) > LATE_MS)
+    }
 }
 
 pub(super) struct Held {
@@ -204,4 +213,12 @@ fn header(record: &Record<'_>) -> Option<DeliveryHeader> {
         return None;
     };
     DeliveryHeader::decode((*value)?).ok()
+}
+
+#[test]
+fn what_waits_for_long_is_late() {
+    let since = |since_ms| Waiting { lanes: 1, since_ms };
+    assert!(!since(None).is_late(i64::MAX));
+    assert!(!since(Some(5)).is_late(5 + LATE_MS));
+    assert!(since(Some(5)).is_late(6 + LATE_MS));
 }

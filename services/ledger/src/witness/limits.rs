@@ -4,14 +4,17 @@ use std::time::Duration;
 
 /// New entries that are compared with deliveries at once: what a step keeps of them is in memory.
 pub const WINDOW_ENTRIES: u64 = 65_536;
-/// Longest file read from a log's folder, bytes: a full bundle of the longest entries.
-pub const MAX_FILE_BYTES: u64 = mz_tlog::tile::MAX_BUNDLE_BYTES as u64;
 /// Longest state file, bytes.
 pub const MAX_STATE_BYTES: u64 = 4 << 20;
 /// Logs of a folder that are looked at.
 pub const MAX_LOGS: usize = 4_096;
+/// Closed ranges of a log that one step makes again; the rest is the next step's.
+pub const MAX_RANGES_AT_ONCE: usize = 1_024;
 /// Breaks of `bus.audit` that an outcome lists; the rest are counted.
 pub const MAX_BREAKS: usize = 1_000;
+/// Deliveries that wait longer than this for the log are an alarm, milliseconds: the bureau's ledger stands
+/// still, or it shows an old log.
+pub const LATE_MS: i64 = 10 * 60_000;
 /// Deliveries taken from the bus at once.
 pub const MAX_POLL_RECORDS: usize = 8_192;
 /// Longest wait for deliveries without any progress.

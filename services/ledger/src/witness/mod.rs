@@ -4,6 +4,7 @@
 mod cosign;
 mod error;
 mod held;
+mod keeping;
 pub mod limits;
 mod look;
 mod proof;
@@ -36,12 +37,14 @@ use state::{Seen, States};
 
 pub(crate) use state::replace_as;
 
+pub use crate::log::LogFolder;
 pub use cosign::{COMPLETE, Complete, cosignature_key, statement_key, witness_name};
 pub use error::{CODES, REFUSALS, Refusal, WitnessError};
 pub use held::Waiting;
+pub use keeping::Keeping;
 pub(crate) use published::{Arrived, Said, What, published};
 pub(crate) use source::log_name;
-pub use source::{LogFolder, Source};
+pub use source::{Reading, Source};
 
 /// The checkpoint that is offered to witnesses, so that they cosign the same one.
 pub const OFFERED: &str = "checkpoint.offered";
@@ -132,7 +135,8 @@ impl Witness {
         })
     }
 
-    /// A step for every log of a source, older ones first. One log's fault is not another's.
+    /// A step for every log of a source, older ones first. One log's fault is not another's. A shard's last
+    /// log that was seen before and is not there any more has no checkpoint.
     ///
     /// # Errors
     /// The source can't be listed.
@@ -141,6 +145,11 @@ impl Witness {
         source: &dyn Source,
     ) -> std::io::Result<Vec<(String, Result<Outcome, WitnessError>)>> {
         let logs = source.logs()?;
+        let gone = self.gone(&logs).into_iter().map(|log| {
+            let error = WitnessError::Checkpoint { log: log.clone() };
+            (log, Err(error))
+        });
+        let gone: Vec<_> = gone.collect();
         Ok(logs
             .into_iter()
             .map(|log| {
@@ -148,9 +157,28 @@ impl Witness {
                     outcome.ranges = self.cosign_ranges(source, &log)?;
                     Ok(outcome)
                 });
+                if let Err(error) = &result {
+                    for bad in error.bad_copies(&log) {
+                        let _ = source.forget(bad);
+                    }
+                }
                 (log, result)
             })
+            .chain(gone)
             .collect())
+    }
+
+    /// Each shard's last log that was seen, if it is not among these.
+    fn gone(&self, logs: &[String]) -> Vec<String> {
+        let mut last = BTreeMap::new();
+        for log in self.states.logs().unwrap_or_default() {
+            if let Some((shard, _)) = log_name(&log) {
+                last.insert(shard, log);
+            }
+        }
+        last.into_values()
+            .filter(|log| !logs.contains(log))
+            .collect()
     }
 
     /// Looks at a log (`<shard>/<period>`) and cosigns what it has become.

@@ -1,8 +1,10 @@
 //! Closed ranges: the witness makes them again from the log before it cosigns what the ledger says of them.
 
 use mz_journal::topics;
+use mz_tlog::checkpoint::Checkpoint;
 use mz_tlog::note::{Note, VerifierKey};
 
+use super::proof::prefix;
 use super::source::{Reading, log_name};
 use super::state::Seen;
 use super::{Witness, WitnessError, cosignature_key, log_keys, witness_name};
@@ -12,7 +14,7 @@ use crate::absence::{
 };
 use crate::log::Stored;
 use crate::witness::Source;
-use crate::witness::limits::PUBLISH_WITHIN;
+use crate::witness::limits::{MAX_RANGES_AT_ONCE, PUBLISH_WITHIN};
 
 /// A statement under the ledger's signature, that is good.
 struct Good {
@@ -103,8 +105,15 @@ impl Witness {
                     source,
                 });
             }
-            // The log says about labels what can't be.
-            Err(_) => return Err(refuse(self, pending[0].said.number, &pending[0].note)),
+            Err(AbsenceFault::Earlier(origin)) => return Err(WitnessError::Altered { origin }),
+            // The log says what can't be; unless these are not the entries that were signed.
+            Err(_) if signed(&disk, &seen)? => {
+                return Err(refuse(self, pending[0].said.number, &pending[0].note));
+            }
+            Err(_) => {
+                let origin = seen.origin.clone();
+                return Err(WitnessError::Altered { origin });
+            }
         };
         if head != seen.root {
             return Err(WitnessError::Altered {
@@ -133,7 +142,7 @@ impl Witness {
     ) -> Result<Vec<Good>, WitnessError> {
         let mut pending = Vec::new();
         let now = (self.options.clock)();
-        loop {
+        while pending.len() < MAX_RANGES_AT_ONCE {
             let number = next + pending.len() as u64;
             let found = filed::read(disk, &seen.origin, number, STATEMENT);
             let found = found.map_err(|_| WitnessError::Range {
@@ -149,6 +158,7 @@ impl Witness {
             }
             pending.push(self.statement(disk.log, &note.to_string())?);
         }
+        Ok(pending)
     }
 
     fn statement(&self, log: &str, text: &str) -> Result<Good, WitnessError> {
@@ -188,5 +198,22 @@ impl Witness {
         self.producer.flush(PUBLISH_WITHIN)?;
         let number = good.said.number;
         self.states.save_range(log, number, &good.note, true)
+    }
+}
+
+/// Whether the entries that lie there are those that were seen under the log's signature.
+fn signed(disk: &Reading<'_>, seen: &Seen) -> Result<bool, WitnessError> {
+    let said = Checkpoint {
+        origin: seen.origin.clone(),
+        size: seen.size,
+        root: seen.root,
+        extensions: Vec::new(),
+    };
+    match prefix(disk, &said, seen.size) {
+        Ok(root) => Ok(root.is_some()),
+        Err(source) => Err(WitnessError::Unreadable {
+            log: disk.log.to_owned(),
+            source,
+        }),
     }
 }

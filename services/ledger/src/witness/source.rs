@@ -1,11 +1,8 @@
 //! Where a witness reads logs from.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::io;
 
-use crate::log::Disk;
-use crate::witness::limits::{MAX_FILE_BYTES, MAX_LOGS};
+use crate::log::{Disk, LogFile, LogFolder, LogName};
 
 /// Logs of a ledger, however they come here. Nothing that it says is believed.
 pub trait Source {
@@ -18,77 +15,54 @@ pub trait Source {
     /// A file of a log, `None` when there is none.
     ///
     /// # Errors
-    /// It can't be read, or is longer than [`MAX_FILE_BYTES`].
+    /// It can't be read, or is longer than such a file can be ([`LogFile::max_bytes`]).
     fn read(&self, log: &str, path: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// What came of a log was not what was signed: whatever is kept of it is to be read anew.
+    ///
+    /// # Errors
+    /// It can't be removed.
+    fn forget(&self, log: &str) -> io::Result<()> {
+        let _ = log;
+        Ok(())
+    }
 }
 
-/// A mounted or copied folder of logs: `<folder>/<shard>/<period>`.
-#[derive(Clone, Debug)]
-pub struct LogFolder(PathBuf);
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn logs(&self) -> io::Result<Vec<String>> {
+        (**self).logs()
+    }
 
-impl LogFolder {
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self(folder.into())
+    fn read(&self, log: &str, path: &str) -> io::Result<Option<Vec<u8>>> {
+        (**self).read(log, path)
+    }
+
+    fn forget(&self, log: &str) -> io::Result<()> {
+        (**self).forget(log)
     }
 }
 
 impl Source for LogFolder {
     fn logs(&self) -> io::Result<Vec<String>> {
-        let mut found = Vec::new();
-        for shard in fs::read_dir(&self.0)? {
-            let shard = shard?;
-            if !shard.file_type()?.is_dir() {
-                continue;
-            }
-            for period in fs::read_dir(shard.path())? {
-                let names = (shard.file_name(), period?.file_name());
-                let (Some(shard), Some(period)) = (names.0.to_str(), names.1.to_str()) else {
-                    continue;
-                };
-                let log = format!("{shard}/{period}");
-                if log_name(&log).is_some() {
-                    found.push(log);
-                }
-                if found.len() > MAX_LOGS {
-                    return Err(io::Error::other("too many logs"));
-                }
-            }
-        }
-        found.sort();
-        Ok(found)
+        Ok(self.names()?.iter().map(ToString::to_string).collect())
     }
 
     fn read(&self, log: &str, path: &str) -> io::Result<Option<Vec<u8>>> {
-        let file = match File::open(self.0.join(log).join(path)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+        let (Some(log), Some(file)) = (LogName::parse(log), LogFile::parse(path)) else {
+            return Err(io::ErrorKind::InvalidInput.into());
         };
-        let mut bytes = Vec::new();
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err(io::Error::other("a file is too long"));
-        }
-        Ok(Some(bytes))
+        self.bytes(&log, &file)
     }
 }
 
 /// Shard and period of `<shard>/<period>`, one spelling: `0/2026`, `3/2026-11`. Never a path elsewhere.
 pub(crate) fn log_name(log: &str) -> Option<(u16, &str)> {
-    let (shard, period) = log.split_once('/')?;
-    let number: u16 = shard.parse().ok()?;
-    let digits = |text: &str, many: usize| {
-        text.len() == many && text.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    let good = match period.split_once('-') {
-        None => digits(period, 4),
-        Some((year, month)) => digits(year, 4) && digits(month, 2),
-    };
-    (good && number.to_string() == shard).then_some((number, period))
+    let shard = LogName::parse(log)?.shard();
+    Some((shard, log.split_once('/')?.1))
 }
 
 /// One log of a source, as a disk that nobody writes.
-pub(super) struct Reading<'s> {
+pub struct Reading<'s> {
     pub source: &'s dyn Source,
     pub log: &'s str,
 }

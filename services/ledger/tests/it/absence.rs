@@ -12,7 +12,7 @@ use mz_ledger::absence::{
     Answer, Asked, Checked, CloseError, Leaf, Placed, Proof, SETTLED_MS, SKEW_MS, Statement,
     Verified, VerifyError, check, close_at, key, prove, verify,
 };
-use mz_ledger::log::{CHECKPOINT, Disk as _, Entry, Folder, Log, Opened};
+use mz_ledger::log::{CHECKPOINT, Disk as _, Entry, Folder, Log, LogFolder, Opened};
 use mz_ledger::{Options, Period, verifier_key};
 use mz_seal::{SignError, Suite};
 use mz_tlog::checkpoint::Checkpoint;
@@ -230,7 +230,7 @@ impl World {
             vrf: self.vrf.prove(&id),
             cosigned: false,
         };
-        prove(self.dir.path(), BUS, &asked).map_err(|error| error.code())
+        prove(&LogFolder::new(self.dir.path()), BUS, &asked).map_err(|error| error.code())
     }
 
     fn verify(&self, text: &str, who: usize) -> Result<Verified, VerifyError> {

@@ -1,5 +1,7 @@
 //! tests/vectors/verify_proof.py, the verifier that was written from the documents: one process for many files.
 
+mod cosigned;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -15,3 +15,4 @@ mod prove;
 mod service;
 mod tamper;
 mod witness;
+mod witness_source;

@@ -1,14 +1,20 @@
 //! Witnesses on a real bus: what they cosign, what they refuse, and what of it counts.
 
+// Named, because the console's tests read this file from elsewhere.
+#[path = "witness/hostile.rs"]
 mod hostile;
-mod independent;
-mod ranges;
+#[path = "witness/ranges.rs"]
+pub(crate) mod ranges;
+#[path = "witness/running.rs"]
 mod running;
+#[path = "witness/trim.rs"]
 mod trim;
-mod world;
+#[path = "witness/world.rs"]
+pub(crate) mod world;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use mz_contract::{Contract, KeyUse, Mode};
@@ -16,7 +22,6 @@ use mz_journal::{Audit, AuditCause, AuditKind, AuditWriter, Chain};
 use mz_keys::public::KeyUse as SignerUse;
 use mz_ledger::log::{CHECKPOINT, Entry, Opened};
 use mz_ledger::quorum::COSIGNED;
-use mz_ledger::witness::LogFolder;
 use mz_ledger::{checkpoint_keys, is_signed, verifier_key};
 use mz_seal::KeyStatus;
 use mz_tlog::checkpoint::Checkpoint;
@@ -79,10 +84,9 @@ fn a_witness_that_dies_before_it_cosigns_does_it_later() {
     world.deliver(20);
     let size = world.sign();
     let mut witness = world.witness(&first);
-    let source = LogFolder::new(world.logs());
-    assert_eq!(witness.look(&source, LOG).unwrap().compared, 20);
+    assert_eq!(witness.look(&*world.source, LOG).unwrap().compared, 20);
     // A second process is kept out.
-    let other = std::panic::catch_unwind(|| drop(world.witness(&first)));
+    let other = std::panic::catch_unwind(AssertUnwindSafe(|| drop(world.witness(&first))));
     assert!(other.is_err());
     drop(witness);
     let mut witness = world.witness(&first);
@@ -249,11 +253,10 @@ fn a_new_log_follows_the_one_that_was_seen() {
     world.log = create(&world.bus, world.logs(), "0/2027", &opened);
     world.deliver(10);
     world.sign();
-    let source = LogFolder::new(world.logs());
     // Not before the old one was seen to its end.
-    let early = witness.step(&source, "0/2027").unwrap_err();
+    let early = witness.step(&*world.source, "0/2027").unwrap_err();
     assert_eq!(early.code(), "WITNESS_LOG_BEFORE_UNKNOWN");
-    let round = witness.round(&source).unwrap();
+    let round = witness.round(&*world.source).unwrap();
     let compared: Vec<u64> = round
         .into_iter()
         .map(|(_, outcome)| outcome.unwrap().compared)
@@ -265,7 +268,7 @@ fn a_new_log_follows_the_one_that_was_seen() {
     opened.size = world.log.size();
     world.log = create(&world.bus, world.logs(), "0/2028", &opened);
     world.sign();
-    let forked = witness.step(&source, "0/2028").unwrap_err();
+    let forked = witness.step(&*world.source, "0/2028").unwrap_err();
     assert_eq!(forked.code(), "WITNESS_LOG_FORKED");
 }
 
@@ -323,4 +326,28 @@ fn windows_hide_nothing() {
     fs::remove_file(world.dir.path().join(&first).join("0_2026.refused")).unwrap();
     let mut witness = world.witness_of(&first, 16);
     assert_eq!(world.refused(&mut witness), "WITNESS_STATE");
+}
+
+#[test]
+fn a_log_that_is_not_listed_any_more_is_named() {
+    let mut world = World::new();
+    let [first, _] = world.departments();
+    let mut witness = world.witness(&first);
+    world.deliver(5);
+    world.sign();
+    world.step(&mut witness).unwrap();
+    fs::rename(world.logs().join(LOG), world.dir.path().join("away")).unwrap();
+    let round = witness.round(&*world.source).unwrap();
+    let [(log, Err(error))] = &round[..] else {
+        panic!("{round:?}");
+    };
+    assert_eq!(
+        (log.as_str(), error.code()),
+        (LOG, "WITNESS_CHECKPOINT_MALFORMED")
+    );
+    assert!(!error.is_refusal());
+    // It comes back, and nothing was lost.
+    fs::rename(world.dir.path().join("away"), world.logs().join(LOG)).unwrap();
+    let round = witness.round(&*world.source).unwrap();
+    assert!(round[0].1.is_ok(), "{round:?}");
 }

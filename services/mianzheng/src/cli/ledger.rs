@@ -12,6 +12,12 @@ pub struct WitnessArgs {
     /// Folder of the logs, or a copy of it; the installation's when absent
     #[arg(long)]
     pub folder: Option<PathBuf>,
+    /// Read the logs over the network instead: https://host:port of the bureau's console
+    #[arg(long, conflicts_with = "folder")]
+    pub url: Option<String>,
+    /// With --url: keep full tiles in this folder, so that nothing is fetched twice (500 bytes an entry)
+    #[arg(long, requires = "url")]
+    pub keep: Option<PathBuf>,
     /// What it has seen; DIR/witness/DEPARTMENT when absent. Keep it: without it a fork is not seen
     #[arg(long)]
     pub state: Option<PathBuf>,
@@ -31,6 +37,12 @@ pub struct ProveArgs {
     /// Folder of the logs; the installation's when absent
     #[arg(long)]
     pub folder: Option<PathBuf>,
+    /// Read the logs over the network instead: https://host:port of the bureau's console
+    #[arg(long, conflicts_with = "folder", requires = "principal")]
+    pub url: Option<String>,
+    /// With --url, as which certificate: <department>.adapter, <department>.auditor, bus.auditor
+    #[arg(long, requires = "url")]
+    pub principal: Option<String>,
     /// Under the newest checkpoint that witnesses have cosigned, not the newest of all
     #[arg(long)]
     pub cosigned: bool,
@@ -303,6 +315,9 @@ pub struct LedgerAbsenceArgs {
     /// Folder of the logs, or a copy of it; the installation's when absent
     #[arg(long)]
     pub folder: Option<PathBuf>,
+    /// Read the logs over the network instead: https://host:port of the bureau's console
+    #[arg(long, conflicts_with = "folder")]
+    pub url: Option<String>,
     /// As which certificate
     #[arg(long, default_value = "bus.auditor")]
     pub principal: String,

@@ -9,7 +9,7 @@ use anyhow::Context;
 use chrono::{DateTime, NaiveDate, NaiveTime};
 use mz_console::{Client, LedgerRequest, Question};
 use mz_contract::{BUS, Contract, Mode};
-use mz_ledger::absence::{self, Answer, Asked, Checked, CloseError, Statement};
+use mz_ledger::absence::{self, AbsenceError, Answer, Asked, Checked, CloseError, Statement};
 use mz_ledger::check::Fault;
 use mz_ledger::index::PageRequest;
 use mz_ledger::log::Folder;
@@ -123,6 +123,8 @@ pub fn prove(dir: &Path, args: &LedgerAbsenceArgs) -> Outcome {
         );
         return Err(Failure::new(exit::USAGE, text));
     }
+    let (folder, url) = (args.folder.as_deref(), args.url.as_deref());
+    let source = super::logs::open(&instance, folder, (url, &args.principal))?;
     let id = stdin_only(&args.id)?;
     let tls = instance.tls(&args.principal)?;
     let client = Client::new(&format!("https://{}", instance.settings.http.vault), &tls)
@@ -147,12 +149,13 @@ pub fn prove(dir: &Path, args: &LedgerAbsenceArgs) -> Outcome {
         vrf: bytes(&item["proof"]).context("the label's proof")?,
         cosigned: args.cosigned,
     };
-    let folder = args
-        .folder
-        .clone()
-        .unwrap_or_else(|| instance.ledger_folder());
-    let proof = absence::prove(&folder, &contract.bus_id, &asked)
-        .map_err(|error| coded(exit::FAILED, error.code(), &error))?;
+    let proof = absence::prove(&*source, &contract.bus_id, &asked).map_err(|error| {
+        let code = match &error {
+            AbsenceError::Source(source) => super::logs::reason(source),
+            other => other.code(),
+        };
+        coded(exit::FAILED, code, &error)
+    })?;
     match &args.out {
         Some(out) => Ok(write_personal(out, proof.as_bytes())?),
         None => {

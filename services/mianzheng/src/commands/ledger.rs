@@ -16,6 +16,7 @@ use mz_ledger::limits::MAX_BATCHES_HELD;
 use mz_ledger::log::{CHECKPOINT, Folder};
 use mz_ledger::prove::{self, Proven};
 use mz_ledger::quorum::COSIGNED;
+use mz_ledger::witness::Reading;
 use mz_ledger::{AuditId, LedgerError, Options, Period, Progress, checkpoint_keys};
 use mz_seal::timestamp_text;
 use mz_tlog::checkpoint::Checkpoint;
@@ -165,13 +166,14 @@ pub fn logs(args: &LedgerViewArgs, instance: &Instance) -> Result<Vec<PathBuf>, 
         .unwrap_or_else(|| instance.ledger_folder());
     let all = feed::logs(&root).with_context(|| format!("{}: cannot read", root.display()))?;
     if all.is_empty() {
-        let text = say("此目录下没有账本", "no log in this folder");
-        return Err(Failure::new(
-            exit::FAILED,
-            format!("{}: {text}", root.display()),
-        ));
+        return Err(no_log(&root.display().to_string()));
     }
     Ok(all)
+}
+
+fn no_log(place: &str) -> Failure {
+    let text = say("此处没有账本", "no log is here");
+    Failure::new(exit::FAILED, format!("{place}: {text}"))
 }
 
 fn open_index(instance: &Instance, runtime: &tokio::runtime::Runtime) -> Result<Index, Failure> {
@@ -575,16 +577,26 @@ pub fn prove(dir: &Path, args: &ProveArgs) -> Outcome {
         .audit_id
         .parse()
         .map_err(|error: mz_ledger::BadAuditId| Failure::chain(exit::USAGE, &error))?;
-    let view = LedgerViewArgs {
-        folder: args.folder.clone(),
-        json: false,
-    };
+    let (folder, url) = (args.folder.as_deref(), args.url.as_deref());
+    let principal = args.principal.as_deref().unwrap_or_default();
+    let source = super::logs::open(&instance, folder, (url, principal))?;
+    let logs = source
+        .logs()
+        .map_err(|error| super::logs::unlisted(&error))?;
     // Newest first: most questions are about what has just happened.
     let mut last = None;
-    for path in logs(&view, &instance)?.into_iter().rev() {
+    for log in logs.iter().rev() {
         let note = if args.cosigned { COSIGNED } else { CHECKPOINT };
-        match prove::prove_under(&Folder::new(&path), id, note) {
+        let disk = Reading {
+            source: &*source,
+            log,
+        };
+        match prove::prove_under(&disk, id, note) {
             Ok(proof) => {
+                // What came over the network is not handed on unverified.
+                if url.is_some() {
+                    holds(&proof, &instance.contract(Mode::Draft)?)?;
+                }
                 return match &args.out {
                     Some(out) => Ok(write_personal(out, proof.as_bytes())?),
                     None => {
@@ -598,14 +610,19 @@ pub fn prove(dir: &Path, args: &ProveArgs) -> Outcome {
     }
     match last {
         Some(error) => Err(coded(exit::FAILED, error.code(), &error)),
-        None => Err(Failure::silent(exit::FAILED)),
+        None => Err(no_log(&args.url.clone().unwrap_or_default())),
     }
+}
+
+/// What a proof proves under the ledger's published keys.
+fn holds(proof: &str, contract: &Contract) -> Result<Proven, Failure> {
+    prove::verify(proof, checkpoint_keys(contract))
+        .map_err(|error| coded(exit::NOT_VERIFIED, error.code(), &error))
 }
 
 /// `verify` of a `.tlog-proof`.
 pub fn verify_proof(text: &str, contract: &Contract, args: &VerifyArgs) -> Outcome {
-    let proven = prove::verify(text, checkpoint_keys(contract))
-        .map_err(|error| coded(exit::NOT_VERIFIED, error.code(), &error))?;
+    let proven = holds(text, contract)?;
     let witnesses = match &args.policy {
         Some(path) => super::witness::meets(text, path)?,
         None => Vec::new(),

@@ -13,6 +13,7 @@ mod grants;
 mod hide;
 mod install;
 mod ledger;
+mod logs;
 mod read;
 mod serve;
 mod trim;

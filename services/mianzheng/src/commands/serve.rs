@@ -128,6 +128,7 @@ pub fn console(dir: &Path, args: &ConsoleArgs) -> Outcome {
         listen: args.listen.unwrap_or(start.instance.settings.http.console),
         tls: start.instance.tls("bus.console")?,
         contract: Arc::clone(&start.contract),
+        ledger: start.instance.ledger_folder(),
     };
     let stop = shutdown::flag().map_err(anyhow::Error::from)?;
     start.announce("模式服务已启动", "schema endpoint started");

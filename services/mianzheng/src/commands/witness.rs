@@ -1,16 +1,17 @@
 //! `witness`, `ledger policy`: a department's check of the ledger, and what becomes of it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use mz_contract::{Contract, KeyUse, Mode, PublicKey, Reasons};
 use mz_keys::KeysDir;
 use mz_ledger::quorum::Quorum;
 use mz_ledger::witness::{
-    LogFolder, Outcome as Seen, Witness, WitnessError, WitnessOptions, witness_name,
+    Keeping, Outcome as Seen, Witness, WitnessError, WitnessOptions, witness_name,
 };
 use mz_seal::KeyStatus;
 use mz_tlog::note::{KeyKind, VerifierKey};
@@ -26,6 +27,10 @@ use crate::shutdown;
 
 /// Between two looks at the logs.
 const ROUND: Duration = Duration::from_secs(1);
+/// The same while they can't be reached.
+const AGAIN: Duration = Duration::from_secs(10);
+/// It is said at most this often that a log is late.
+const ALARM_EVERY: Duration = Duration::from_secs(60);
 const STOP_POLL: Duration = Duration::from_millis(100);
 /// The policy whose quorum `ledger serve` collects, in the ledger's folder.
 pub const POLICY: &str = "tlog-policy";
@@ -50,17 +55,42 @@ pub fn run(dir: &Path, args: &WitnessArgs) -> Outcome {
         .clone()
         .unwrap_or_else(|| instance.dir.join("witness").join(department));
     let mut witness = Witness::open(options, &keys, &state).map_err(failure)?;
-    let source = LogFolder::new(
-        args.folder
-            .clone()
-            .unwrap_or_else(|| instance.ledger_folder()),
-    );
+    let principal = format!("{department}.adapter");
+    let (folder, url) = (args.folder.as_deref(), args.url.as_deref());
+    let mut source = super::logs::open(&instance, folder, (url, &principal))?;
+    if let Some(keep) = &args.keep {
+        source = Box::new(Keeping::new(source, keep));
+    }
     let stop = shutdown::flag().map_err(anyhow::Error::from)?;
+    let mut late: BTreeMap<String, Late> = BTreeMap::new();
     loop {
-        let mut refused = None;
-        for (log, result) in witness.round(&source).context("the logs' folder")? {
+        let (mut refused, mut left) = (None, ROUND);
+        let round = match witness.round(&*source) {
+            Ok(round) => round,
+            // Whoever is away is not refused: it is said, and asked again.
+            Err(error) if url.is_some() && !args.once => {
+                left = AGAIN;
+                tracing::warn!(
+                    code = super::logs::reason(&error),
+                    error = mz_bus::chain(&error),
+                    "the logs can't be reached: nothing is witnessed"
+                );
+                Vec::new()
+            }
+            Err(error) => return Err(super::logs::unlisted(&error)),
+        };
+        let mut logs = round.into_iter().peekable();
+        while let Some((log, result)) = logs.next() {
+            let newest = logs
+                .peek()
+                .is_none_or(|(next, _)| shard(next) != shard(&log));
             match result {
-                Ok(seen) => told(&seen),
+                Ok(seen) => {
+                    told(&seen);
+                    if newest && seen.waiting.is_late(mz_ledger::system_clock()) {
+                        late.entry(log).or_default().said(&seen);
+                    }
+                }
                 Err(error) if args.once || error.is_refusal() => refused = Some(failure(error)),
                 Err(error) => tracing::warn!(
                     log,
@@ -76,7 +106,6 @@ pub fn run(dir: &Path, args: &WitnessArgs) -> Outcome {
         if args.once {
             return Ok(());
         }
-        let mut left = ROUND;
         while !left.is_zero() {
             if stop.load(Ordering::Acquire) {
                 return Ok(());
@@ -84,6 +113,28 @@ pub fn run(dir: &Path, args: &WitnessArgs) -> Outcome {
             std::thread::sleep(STOP_POLL);
             left = left.saturating_sub(STOP_POLL);
         }
+    }
+}
+
+fn shard(log: &str) -> Option<&str> {
+    log.split_once('/').map(|(shard, _)| shard)
+}
+
+/// When it was said last that a log does not reach what the department holds.
+#[derive(Default)]
+struct Late(Option<Instant>);
+
+impl Late {
+    fn said(&mut self, seen: &Seen) {
+        if self.0.is_some_and(|at| at.elapsed() < ALARM_EVERY) {
+            return;
+        }
+        self.0 = Some(Instant::now());
+        tracing::warn!(
+            log = seen.origin,
+            lanes = seen.waiting.lanes,
+            "deliveries are not in the log: it is an old one, or the ledger stands still"
+        );
     }
 }
 

@@ -8,13 +8,13 @@ use mz_journal::{AuditCause, AuditKind, AuditWriter, Chain, RecordTag};
 use mz_keys::SubjectVrf;
 use mz_keys::public::KeyUse as SignerUse;
 use mz_ledger::absence::{Answer, Asked, Statement, close_at, prove, verify};
-use mz_ledger::log::Entry;
-use mz_ledger::witness::{LogFolder, Witness, WitnessError};
+use mz_ledger::log::{Entry, Opened};
+use mz_ledger::witness::{Keeping, LogFolder, Witness, WitnessError};
 use mz_ledger::{Options, verifier_key};
 use mz_tlog::note::{Note, sign_line};
 use mz_tlog::policy::Policy;
 
-use super::world::{LOG, World, append, taken};
+use super::world::{LOG, World, append, create, taken};
 
 pub const MINUTE: i64 = 60_000;
 
@@ -81,7 +81,7 @@ impl World {
     }
 
     pub fn round(&self, witness: &mut Witness) -> Result<Vec<u64>, WitnessError> {
-        let mut all = witness.round(&LogFolder::new(self.logs())).unwrap();
+        let mut all = witness.round(&*self.source).unwrap();
         all.remove(0).1.map(|outcome| outcome.ranges)
     }
 }
@@ -107,7 +107,7 @@ fn absence_is_proven_under_a_quorum_that_made_the_range_again() {
         cosigned: true,
     };
     let bus_id = &world.bus.contract.bus_id;
-    let absent = |department| prove(&world.logs(), bus_id, &asked(department));
+    let absent = |department| prove(&*world.source, bus_id, &asked(department));
     taken(&mut quorum, 3);
     // One of two is no quorum.
     assert_eq!(absent(&second).unwrap_err().code(), "LEDGER_RANGE_OPEN");
@@ -129,7 +129,7 @@ fn absence_is_proven_under_a_quorum_that_made_the_range_again() {
         cosigned: false,
         ..asked(&second)
     };
-    let bare = prove(&world.logs(), bus_id, &bare).unwrap();
+    let bare = prove(&*world.source, bus_id, &bare).unwrap();
     assert_eq!(checked(&bare).unwrap_err().code(), "LEDGER_QUORUM");
     // The ledger's side starts anew and reads every cosignature again: the quorum's file stays as it is.
     let path = world.logs().join(LOG).join("absence/0/statement.cosigned");
@@ -206,4 +206,108 @@ fn of_two_statements_about_one_range_only_one_is_cosigned() {
     let polling = taken(&mut world.quorum(), 3);
     let codes: Vec<_> = polling.faults.iter().map(|fault| fault.code).collect();
     assert_eq!(codes, ["WITNESS_STATEMENT_DIFFERS"]);
+}
+
+/// Labels may stand in the log before: it counts as the log after it names it, and as nothing else.
+#[test]
+fn labels_of_a_log_before_count_under_its_own_head_alone() {
+    let mut world = World::new();
+    let [first, _] = world.departments();
+    let now = mz_ledger::system_clock();
+    world.read_about_somebody();
+    world.close(now - 10 * MINUTE);
+    let mut witness = world.witness(&first);
+    assert_eq!(world.round(&mut witness).unwrap(), [0]);
+    let opened = Opened {
+        origin: world.log.origin().to_owned(),
+        size: world.log.size(),
+        root: world.log.root(),
+    };
+    world.log = create(&world.bus, world.logs(), "0/2027", &opened);
+    let (_, subject) = world.bus.vault_keys().place(&somebody(), 4);
+    world.deliver_but(1, |_, audit| audit.subject = subject);
+    world.close(now - 5 * MINUTE);
+    // Another label, where nobody looks any more but for labels.
+    let size = opened.size;
+    let path = world
+        .logs()
+        .join(LOG)
+        .join(format!("tile/entries/000.p/{size}"));
+    let good = fs::read(&path).unwrap();
+    let label = world.vrf().label(&somebody());
+    let at = good.windows(32).position(|bytes| bytes == label).unwrap();
+    let mut bad = good.clone();
+    bad[at] ^= 1;
+    fs::write(&path, &bad).unwrap();
+    let second = |world: &World, witness: &mut Witness| {
+        let mut all = witness.round(&*world.source).unwrap();
+        assert!(all[0].1.is_ok(), "{all:?}");
+        all.remove(1).1.map(|outcome| outcome.ranges)
+    };
+    let error = second(&world, &mut witness).unwrap_err();
+    println!("{error}");
+    assert_eq!(error.code(), "WITNESS_ENTRY_ALTERED");
+    assert!(!error.is_refusal());
+    fs::write(&path, &good).unwrap();
+    assert_eq!(second(&world, &mut witness).unwrap(), [0]);
+}
+
+/// A bad copy is no lie of the ledger's.
+#[test]
+fn entries_that_were_not_signed_are_held_against_nobody() {
+    let mut world = World::new();
+    let [first, _] = world.departments();
+    world.read_about_somebody();
+    world.deliver(300);
+    world.close(mz_ledger::system_clock() - 10 * MINUTE);
+    let mut witness = world.witness(&first);
+    world.step(&mut witness).unwrap();
+    let path = world.logs().join(LOG).join("tile/entries/000");
+    let good = fs::read(&path).unwrap();
+    for at in [2, 4, good.len() - 1] {
+        let mut bad = good.clone();
+        // The kind of the first entry, its text, the last record's nonce or what stands beside it.
+        bad[at] ^= 8;
+        fs::write(&path, &bad).unwrap();
+        let error = witness.cosign_ranges(&*world.source, LOG).unwrap_err();
+        assert_eq!(error.code(), "WITNESS_ENTRY_ALTERED", "{at}: {error}");
+        assert!(!error.is_refusal());
+    }
+    fs::write(&path, &good).unwrap();
+    assert_eq!(witness.cosign_ranges(&*world.source, LOG).unwrap(), [0]);
+}
+
+/// What a witness keeps of what came is read once, and anew when it was not what was signed.
+#[test]
+fn kept_tiles_are_believed_no_more_than_others() {
+    let mut world = World::new();
+    let [first, _] = world.departments();
+    world.read_about_somebody();
+    world.deliver(600);
+    world.close(mz_ledger::system_clock() - 10 * MINUTE);
+    let kept = world.dir.path().join("kept");
+    let source = Keeping::new(LogFolder::new(world.logs()), &kept);
+    let mut witness = world.witness(&first);
+    witness.step(&source, LOG).unwrap();
+    let bundle = kept.join(LOG).join("tile/entries/001");
+    let mut bad = fs::read(&bundle).unwrap();
+    *bad.last_mut().unwrap() ^= 1;
+    fs::write(&bundle, &bad).unwrap();
+    let round = |witness: &mut Witness| {
+        let mut all = witness.round(&source).unwrap();
+        all.remove(0).1.map(|outcome| outcome.ranges)
+    };
+    let error = round(&mut witness).unwrap_err();
+    assert_eq!(
+        (error.code(), error.is_refusal()),
+        ("WITNESS_ENTRY_ALTERED", false)
+    );
+    assert!(!kept.join(LOG).exists(), "it is forgotten");
+    assert_eq!(round(&mut witness).unwrap(), [0]);
+    assert!(bundle.is_file());
+    // The log's own full tiles may go away: what is kept is enough to look on.
+    world.deliver(3);
+    world.close(mz_ledger::system_clock() - 5 * MINUTE);
+    fs::remove_file(world.logs().join(LOG).join("tile/entries/000")).unwrap();
+    assert_eq!(round(&mut witness).unwrap(), [1]);
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use mz_ledger::Progress;
 use mz_ledger::quorum::COSIGNED;
-use mz_ledger::witness::{LogFolder, Source as _};
 use mz_tlog::note::Note;
 use mz_vault::testing::eventually;
 
@@ -33,7 +32,7 @@ fn a_running_ledger_is_witnessed() {
     let ledger = std::thread::spawn(move || {
         mz_ledger::run(&options, &Arc::new(Progress::default()), &ended)
     });
-    let source = LogFolder::new(&folder);
+    let source = crate::witness_source::of(&world.bus, &folder);
     eventually("the ledger has a log", || {
         source
             .logs()
@@ -45,7 +44,7 @@ fn a_running_ledger_is_witnessed() {
         world.deliver(count);
         met += quorum.poll(Duration::from_millis(50)).unwrap().met.len();
         for (at, witness) in witnesses.iter_mut().enumerate() {
-            for (_, outcome) in witness.round(&source).unwrap() {
+            for (_, outcome) in witness.round(&*source).unwrap() {
                 match outcome {
                     Ok(outcome) => {
                         compared += outcome.compared;

@@ -15,7 +15,7 @@ use mz_ledger::log::{CHECKPOINT, Disk as _, Entry, Folder, Log, Opened};
 use mz_ledger::quorum::{Polling, Quorum};
 use mz_ledger::verifier_key;
 use mz_ledger::witness::limits::WINDOW_ENTRIES;
-use mz_ledger::witness::{LogFolder, Outcome, Witness, WitnessError, WitnessOptions, witness_name};
+use mz_ledger::witness::{Outcome, Source, Witness, WitnessError, WitnessOptions, witness_name};
 use mz_seal::Signer;
 use mz_tlog::checkpoint::Checkpoint;
 use mz_tlog::note::{self, KeyKind, Note, VerifierKey};
@@ -34,6 +34,8 @@ pub struct World {
     pub written: u64,
     pub chains: Vec<Chain>,
     sequences: Vec<u64>,
+    /// Where the witnesses read the logs from.
+    pub source: Box<dyn Source>,
 }
 
 impl World {
@@ -49,6 +51,7 @@ impl World {
         Self {
             chains: (0..LANES).map(chain).collect(),
             sequences: vec![0; usize::from(LANES)],
+            source: crate::witness_source::of(&bus, &dir.path().join("logs")),
             bus,
             dir,
             gateway,
@@ -205,7 +208,7 @@ impl World {
     }
 
     pub fn step(&self, witness: &mut Witness) -> Result<Outcome, WitnessError> {
-        witness.step(&LogFolder::new(self.logs()), LOG)
+        witness.step(&*self.source, LOG)
     }
 
     pub fn refused(&self, witness: &mut Witness) -> &'static str {

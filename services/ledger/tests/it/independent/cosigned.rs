@@ -18,8 +18,8 @@ use mz_tlog::policy::{Policy, PolicyError};
 use mz_tlog::proof::{Proof, ProofFault};
 use serde_json::{Value, json};
 
-use super::world::{LOG, World, taken};
 use crate::independent::{Case, hex, theirs};
+use crate::witness::world::{LOG, World, taken};
 
 const AUDIT_ID: &str = "gateway-1-20";
 

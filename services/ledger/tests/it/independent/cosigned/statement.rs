@@ -13,9 +13,9 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
-use super::super::world::World;
 use super::{agree, policy_of};
 use crate::independent::{Case, mutated, theirs};
+use crate::witness::world::World;
 
 /// As the ledger does with a department's statement, under the keys of the policy.
 fn our_complete(case: &Case) -> Result<Value, String> {

@@ -11,9 +11,9 @@ use mz_tlog::proof::Proof;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::super::world::World;
 use super::{AUDIT_ID, agree, our_proof};
 use crate::independent::{Case, mutated, python, script, theirs};
+use crate::witness::world::World;
 
 /// A signature line's bytes, altered.
 fn resigned(line: &str, change: impl FnOnce(&mut Vec<u8>)) -> String {

@@ -5,9 +5,9 @@ use mz_ledger::verifier_key;
 use mz_ledger::witness::witness_name;
 use mz_tlog::note::{KeyKind, VerifierKey};
 
-use super::super::world::World;
 use super::our_proof;
 use crate::independent::{Case, theirs};
+use crate::witness::world::World;
 
 #[test]
 fn policies_mean_the_same_to_both() {

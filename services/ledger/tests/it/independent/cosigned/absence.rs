@@ -12,10 +12,10 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
-use super::super::ranges::{MINUTE, somebody};
-use super::super::world::{World, taken};
 use super::{agree, policy_of};
 use crate::independent::{Case, mutated, python, script, theirs};
+use crate::witness::ranges::{MINUTE, somebody};
+use crate::witness::world::{World, taken};
 
 #[test]
 fn a_verifier_that_is_not_ours_says_the_same_about_absence() {
@@ -43,7 +43,7 @@ fn a_verifier_that_is_not_ours_says_the_same_about_absence() {
             vrf: vrf.prove(&id),
             cosigned,
         };
-        prove(&world.logs(), &world.bus.contract.bus_id, &asked).unwrap()
+        prove(&*world.source, &world.bus.contract.bus_id, &asked).unwrap()
     };
     let keys = [world.public(BUS, KeyUse::Checkpoint)];
     let case = |file: Vec<u8>| Case {
