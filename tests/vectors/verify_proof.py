@@ -58,8 +58,12 @@ def value(reader, schema, names):
             return reader.string()
         case "bytes":
             return reader.bytes()
-        case other:
+        case dict() | list() as other:
             return value(reader, other, names)
+        case other if other in names:
+            return value(reader, names[other], names)
+        case other:
+            raise ValueError(f"no such type: {other}")
 
 
 def audit_record(entry, schema):
@@ -78,10 +82,14 @@ def told(record):
     """What a verifier tells a person about an audit record."""
     writer, bits = record["writer"].lower(), record["fields"]
     positions = [i for i in range(8 * len(bits)) if bits[i // 8] >> (i % 8) & 1]
+    try:
+        at = rfc3339(record["at_ms"])
+    except OverflowError:
+        at = record["at_ms"]
     texts = ("agreement", "consumer", "purpose", "dataset", "rule", "operator", "reason", "lane")
     return {name: record[name] for name in texts} | {
         "audit_id": f"{writer}-{record['lane']}-{record['number']}",
-        "at": rfc3339(record["at_ms"]),
+        "at": at,
         "kind": record["kind"].lower(),
         "cause": record["cause"].lower(),
         "fields": positions,
@@ -182,6 +190,8 @@ def main():
     files = [(path, path.read_bytes()) for path in args.files]
     asks = any(data.startswith(absence.HEADER.encode()) for _, data in files)
     person = sys.stdin.readline().strip().upper() if asks else ""
+    if not person.isascii():
+        parser.error("an identity number is ASCII")
     good = True
     for path, data in files:
         said = outcome(data, policy, schema, person, labels)

@@ -77,10 +77,8 @@ pub(super) fn altered_request(row: &Asked, request: &Hiding) -> Vec<&'static str
 }
 
 pub(super) fn is_exact(row: &Asked, act: &Hiding) -> Option<Fit> {
-    let same = act
-        .terms
-        .is_none_or(|terms| terms == row.said.digest(row.lane()));
-    (same && altered_request(row, act).is_empty()).then(|| fit(0, act, &row.said))
+    let same = altered_request(row, act).is_empty();
+    same.then(|| fit(0, act, &row.said))
 }
 
 pub(super) fn is_alike(row: &Asked, act: &Hiding) -> Option<Fit> {
@@ -115,7 +113,9 @@ pub(super) fn altered_approval(
 }
 
 pub(super) fn approves(row: &InForce, request: Request<'_>, act: &Hiding) -> Option<Fit> {
-    let same = act.operator == row.approved_by && is_of(&row.approved_as, &act.consumer);
+    let same = act.operator == row.approved_by
+        && act.subject.0[..] == row.said.subject
+        && is_of(&row.approved_as, &act.consumer);
     let about = same
         && match act.terms {
             Some(terms) => terms == row.said.digest(act.id.lane),
