@@ -351,6 +351,10 @@ async fn indexed(
 
     let (mut ours, mut bare, mut asked) = (Vec::new(), Vec::new(), Vec::new());
     let mut size = 0;
+    // Both tables grow alike: what a row costs depends on how much is there.
+    let make = "CREATE TABLE bare (LIKE entry INCLUDING ALL) PARTITION BY RANGE (at);
+        CREATE TABLE bare_all PARTITION OF bare FOR VALUES FROM (MINVALUE) TO (MAXVALUE)";
+    sqlx::raw_sql(make).execute(&mut owner).await?;
     for at in 0..what.rounds {
         progress(&format!("round {}: index and bare COPY", at + 1));
         let took = append(&index, &mut size, what.entries).await?;
@@ -360,6 +364,7 @@ async fn indexed(
             copy(&mut owner, size - what.entries, size).await?,
         ));
     }
+    sqlx::raw_sql("DROP TABLE bare").execute(&mut owner).await?;
     asked.push(ask(&index, size).await?);
     while size < what.rows {
         progress(&format!("{size} rows of {}", what.rows));
@@ -396,9 +401,6 @@ async fn append(index: &Index, size: &mut u64, count: u64) -> Result<Duration, B
 /// The rows of some leaves once more, as bytes that PostgreSQL itself wrote, into a table beside the
 /// index's own with the same columns, partitions and indexes. In as many transactions.
 async fn copy(owner: &mut PgConnection, from: u64, to: u64) -> Result<Duration, BenchError> {
-    let make = "DROP TABLE IF EXISTS bare; CREATE TABLE bare (LIKE entry INCLUDING ALL) PARTITION BY RANGE (at);
-        CREATE TABLE bare_all PARTITION OF bare FOR VALUES FROM (MINVALUE) TO (MAXVALUE)";
-    sqlx::raw_sql(make).execute(&mut *owner).await?;
     let mut took = Duration::ZERO;
     let mut at = from;
     while at < to {
@@ -426,9 +428,6 @@ async fn copy(owner: &mut PgConnection, from: u64, to: u64) -> Result<Duration, 
         took += started.elapsed();
         at = end;
     }
-    sqlx::raw_sql("DROP TABLE bare")
-        .execute(&mut *owner)
-        .await?;
     Ok(took)
 }
 
