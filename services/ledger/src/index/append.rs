@@ -130,10 +130,7 @@ impl Index {
         copy.send(&*buffer).await?;
         copy.finish().await?;
 
-        let mut copy = tx.copy_in_raw(Deltas::COPY).await?;
-        copy.send(deltas.rows(log)).await?;
-        copy.finish().await?;
-        Ok(())
+        deltas.insert(tx, log).await
     }
 
     /// The number of a log, given out if it has none.

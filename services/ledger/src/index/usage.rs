@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use chrono::{DateTime, NaiveDate};
 use mz_journal::bitmap_fields;
 
-use super::row::{Column as _, Row, end_copy, put_bytes, put_columns, put_null, start_copy};
+use sqlx::{Postgres, Transaction};
+
+use super::IndexError;
+use super::row::Row;
 
 const US_PER_DAY: i64 = 86_400_000_000;
-/// 2000-01-01 in days since 1970.
-const POSTGRES_EPOCH_DAYS: i64 = 10_957;
-/// Type number of bigint, as PostgreSQL's binary arrays name it.
-const BIGINT: i32 = 20;
 
 /// Sums of one batch of one log.
 #[derive(Default)]
@@ -65,10 +64,6 @@ impl FromIterator<(Key, Sums)> for Deltas {
 }
 
 impl Deltas {
-    /// For what [`Self::rows`] returns.
-    pub const COPY: &'static str = "COPY usage_day (entries, denied, log, day, agreement, consumer, \
-         purpose, dataset, rule, kind, fields) FROM STDIN (FORMAT binary)";
-
     pub fn add(&mut self, row: &Row<'_>) {
         let sums = self.0.entry(Key {
             day: row.at.0.div_euclid(US_PER_DAY),
@@ -91,43 +86,53 @@ impl Deltas {
         }
     }
 
-    pub fn rows(&self, log: i32) -> Vec<u8> {
-        let mut out = Vec::new();
-        start_copy(&mut out);
-        for (key, sums) in &self.0 {
-            put_columns(&mut out, 11);
-            sums.entries.put(&mut out);
-            sums.denied.put(&mut out);
-            log.put(&mut out);
-            // Days of the years 1 to 9999: `Row` has no other.
-            let day = i32::try_from(key.day - POSTGRES_EPOCH_DAYS).unwrap_or_default();
-            day.put(&mut out);
-            key.agreement.put(&mut out);
-            key.consumer.put(&mut out);
-            key.purpose.put(&mut out);
-            key.dataset.put(&mut out);
-            key.rule.put(&mut out);
-            key.kind.put(&mut out);
-            put_array(&mut out, &sums.fields);
-        }
-        end_copy(&mut out);
-        out
+    /// Adds them to the table. One statement and not a second COPY: a few rows sent by COPY wait for the
+    /// other side's delayed acknowledgement, 40 ms a batch.
+    pub async fn insert(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        log: i32,
+    ) -> Result<(), IndexError> {
+        let all: Vec<(&Key, &Sums)> = self.0.iter().collect();
+        let words = |word: fn(&Key) -> Option<i32>| -> Vec<Option<i32>> {
+            all.iter().map(|(key, _)| word(key)).collect()
+        };
+        // An array of arrays would have to be rectangular.
+        let fields: Vec<Option<String>> = all.iter().map(|(_, sums)| sums.fields_text()).collect();
+        sqlx::query(
+            "INSERT INTO usage_day (log, day, kind, entries, denied, agreement, consumer, purpose,
+                 dataset, rule, fields)
+             SELECT $1, day, kind, entries, denied, agreement, consumer, purpose, dataset, rule,
+                 fields::bigint[]
+             FROM unnest($2::date[], $3::smallint[], $4::bigint[], $5::bigint[], $6::integer[],
+                 $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::text[])
+                 AS sums (day, kind, entries, denied, agreement, consumer, purpose, dataset, rule,
+                 fields)",
+        )
+        .bind(log)
+        .bind(all.iter().map(|(key, _)| key.date()).collect::<Vec<_>>())
+        .bind(all.iter().map(|(key, _)| key.kind).collect::<Vec<_>>())
+        .bind(all.iter().map(|(_, sums)| sums.entries).collect::<Vec<_>>())
+        .bind(all.iter().map(|(_, sums)| sums.denied).collect::<Vec<_>>())
+        .bind(words(|key| key.agreement))
+        .bind(words(|key| key.consumer))
+        .bind(words(|key| key.purpose))
+        .bind(words(|key| key.dataset))
+        .bind(words(|key| key.rule))
+        .bind(fields)
+        .execute(&mut **tx)
+        .await?;
+        Ok(())
     }
 }
 
-fn put_array(out: &mut Vec<u8>, values: &[i64]) {
-    if values.is_empty() {
-        return put_null(out);
+impl Sums {
+    /// As PostgreSQL writes an array; null where there is nothing.
+    fn fields_text(&self) -> Option<String> {
+        if self.fields.is_empty() {
+            return None;
+        }
+        let counts: Vec<String> = self.fields.iter().map(ToString::to_string).collect();
+        Some(format!("{{{}}}", counts.join(",")))
     }
-    let mut array = Vec::with_capacity(20 + values.len() * 12);
-    // A bitmap has 2,048 bits at most.
-    let count = i32::try_from(values.len()).unwrap_or(i32::MAX);
-    // One dimension without nulls, from 1 on.
-    for head in [1, 0, BIGINT, count, 1] {
-        array.extend_from_slice(&head.to_be_bytes());
-    }
-    for value in values {
-        value.put(&mut array);
-    }
-    put_bytes(out, &array);
 }
