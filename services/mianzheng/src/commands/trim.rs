@@ -34,7 +34,11 @@ pub fn run(dir: &Path, args: &LedgerTrimArgs) -> Outcome {
     let instance = Instance::open(dir)?;
     let contract = instance.contract(Mode::Signed)?;
     let path = instance.ledger_folder().join(POLICY);
-    let text = std::fs::read(&path).with_context(|| format!("{}: cannot read", path.display()))?;
+    let text = std::fs::read(&path).map_err(|error| {
+        // Without a policy nothing is cosigned as it demands.
+        let error = anyhow::Error::from(error).context(path.display().to_string());
+        coded(exit::FAILED, "LEDGER_TRIM_UNCOSIGNED", &*error)
+    })?;
     let policy = Policy::parse(&text)
         .map_err(|error| Failure::new(exit::FAULTS, format!("{}: {error}", path.display())))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
