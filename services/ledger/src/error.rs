@@ -85,7 +85,7 @@ impl LedgerError {
 /// Every code of this crate that is not another crate's, for the test that holds them against
 /// `reasons.yaml`.
 #[cfg(test)]
-const CODES: [&str; 27] = [
+const CODES: [&str; 29] = [
     "LEDGER_SUPERSEDED",
     "LEDGER_LOCKED",
     "LEDGER_DISK",
@@ -108,6 +108,8 @@ const CODES: [&str; 27] = [
     "LEDGER_KEY_UNKNOWN",
     "LEDGER_INDEX",
     "LEDGER_TOPIC_REPLACED",
+    "LEDGER_COSIGNED_DIFFERS",
+    "LEDGER_COSIGNATURE_WRONG",
     "LEDGER_TRIM_UNCOMMITTED",
     "LEDGER_TRIM_UNCOSIGNED",
     "LEDGER_TRIM_BEHIND",

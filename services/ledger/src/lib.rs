@@ -6,6 +6,7 @@ pub mod absence;
 pub mod batches;
 pub mod check;
 mod commit;
+pub mod cosigned;
 mod error;
 pub mod feed;
 mod find;

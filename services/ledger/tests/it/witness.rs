@@ -1,6 +1,8 @@
 //! Witnesses on a real bus: what they cosign, what they refuse, and what of it counts.
 
 // Named, because the console's tests read this file from elsewhere.
+#[path = "witness/audited.rs"]
+mod audited;
 #[path = "witness/hostile.rs"]
 mod hostile;
 #[path = "witness/ranges.rs"]

@@ -10,6 +10,7 @@ use mz_journal::{Audit, bitmap_fields};
 use mz_keys::KeysDir;
 use mz_ledger::batches::{Accepted, Batches, EQUIVOCATED, Equivocation};
 use mz_ledger::check::{Report, check_after};
+use mz_ledger::cosigned::{Cosigned, check_cosigned};
 use mz_ledger::feed::{self, FeedError, IndexReport};
 use mz_ledger::index::{self, Hidings, Index, IndexError};
 use mz_ledger::limits::MAX_BATCHES_HELD;
@@ -338,8 +339,12 @@ fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
             Err(code) => (None, unsigned(code, &path)),
         };
         let mut report = follows(report, before.as_ref(), head.as_ref());
+        let mut cosigned: Option<Cosigned> = None;
         if let Some(head) = head.as_ref().filter(|_| report.good()) {
             report.faults.extend(closed.check(&path, head));
+            let found = check_cosigned(&disk, &head.origin, head.size, &contract);
+            report.faults.extend(found.0);
+            cosigned = found.1;
         }
         faults += report.faults.len();
         equivocated += report.equivocations.len();
@@ -354,15 +359,15 @@ fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
             .as_ref()
             .map_or(0, |rows| rows.faults.len() + rows.sums.len());
         if args.json {
-            all.push(as_json(
-                &path,
-                head.as_ref(),
-                &report,
-                rows.as_ref(),
-                &contract,
-            ));
+            let mut value = as_json(&path, head.as_ref(), &report, rows.as_ref(), &contract);
+            value["cosigned"] =
+                json!(cosigned.map(
+                    |cosigned| json!({"size": cosigned.size, "witnesses": cosigned.witnesses})
+                ));
+            all.push(value);
         } else {
             print_report(&path, head.as_ref(), &report, &reasons);
+            cosigned.iter().for_each(print_cosigned);
             for found in &report.equivocations {
                 print_equivocation(found, &contract, &reasons);
             }
@@ -399,6 +404,17 @@ fn audit(dir: &Path, audit: &LedgerAuditArgs) -> Outcome {
         (0, _) => Err(Failure::silent(exit::EVIDENCE)),
         _ => Err(Failure::silent(exit::NOT_VERIFIED)),
     }
+}
+
+fn print_cosigned(cosigned: &Cosigned) {
+    let (size, by) = (cosigned.size, cosigned.witnesses.join(", "));
+    say_line!(
+        "  {}",
+        say(
+            &format!("已联署至 {size} 条：{by}"),
+            &format!("cosigned at {size} entries: {by}"),
+        )
+    );
 }
 
 fn equivocation_json(found: &Equivocation, contract: &Contract) -> Value {
