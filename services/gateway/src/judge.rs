@@ -67,10 +67,7 @@ impl Engine {
                     return w.quarantine(lane, source, offset, &refusal, cause, None);
                 }
             };
-        if verified.batch_is_new {
-            w.batch_accepted(lane, source, offset, cause, &verified)?;
-            verifier.accepted(verified.batch.signature);
-        }
+        w.batch_accepted(lane, verifier, source, offset, cause, &verified)?;
         // From here on the department has spoken: its numbering moves whatever comes next.
         let step = number(plan, source, lane, &verified.meta);
         if let Step::Gap { missing, .. } = step {
@@ -217,10 +214,7 @@ impl Engine {
             Ok(verified) => verified,
             Err(fault) => return refuse(&mut w, lane, &Refusal::seal(fault, plan, source)),
         };
-        if verified.batch_is_new {
-            w.batch_accepted(lane, source, offset, cause, &verified)?;
-            verifier.accepted(verified.batch.signature);
-        }
+        w.batch_accepted(lane, verifier, source, offset, cause, &verified)?;
         let person = people.person(verified.subject, w.keys);
         let person = match belongs(plan, source, lane.lane, &verified, &person) {
             Ok(person) if person.tag == reply.subject => person,

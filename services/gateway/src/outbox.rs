@@ -11,7 +11,7 @@ use mz_journal::{
     Pseudonym, Quarantine, Record as _, RecordTag, topics,
 };
 use mz_policy::{Denial, Now, Permit};
-use mz_seal::{Digest, MetaRef, Verified, headers};
+use mz_seal::{Digest, MetaRef, Verified, Verifier, headers};
 use rustc_hash::FxHashMap;
 
 use crate::answers::{Body, PendingAnswer};
@@ -395,11 +395,15 @@ impl Writer<'_> {
     pub(crate) fn batch_accepted(
         &mut self,
         lane: &mut Lane,
+        verifier: &mut Verifier,
         source: &Source,
         offset: i64,
         cause: AuditCause,
         verified: &Verified<'_>,
     ) -> Result<(), Halt> {
+        if !verified.batch_is_new {
+            return Ok(());
+        }
         let batch = &verified.batch;
         let mut entry = self.entry(lane, AuditKind::BatchAccepted, cause);
         entry.dataset = self.plan.dataset(source).id.as_str().into();
@@ -412,6 +416,7 @@ impl Writer<'_> {
         entry.reason = BASE64_STANDARD.encode(batch.signature).into();
         entry.counts.matched = batch.count;
         self.audit(lane, &mut entry)?;
+        verifier.accepted(batch.signature);
         Ok(())
     }
 
