@@ -13,6 +13,7 @@ mod grants;
 mod hide;
 mod install;
 mod ledger;
+mod ledger_audit;
 mod logs;
 mod read;
 mod serve;

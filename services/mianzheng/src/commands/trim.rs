@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use mz_contract::Mode;
 use mz_journal::topics;
 use mz_ledger::system_clock;
@@ -41,10 +40,7 @@ pub fn run(dir: &Path, args: &LedgerTrimArgs) -> Outcome {
     })?;
     let policy = Policy::parse(&text)
         .map_err(|error| Failure::new(exit::FAULTS, format!("{}: {error}", path.display())))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("threads could not be started")?;
+    let runtime = super::ledger::runtime()?;
     let admin = instance.bus("bus.admin")?;
     let before_ms = system_clock() - i64::from(args.keep_days) * MS_PER_DAY;
     // All shards' commits first: one wait serves them all.
