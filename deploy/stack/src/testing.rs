@@ -5,6 +5,10 @@
 //! started by whoever comes first and kept running for the next `cargo test`
 //! (`mianzheng stack down --dir target/test-stack` ends it).
 
+mod python;
+
+pub use python::python;
+
 use crate::{Quiet, Stack, StackError, StackInfo, StackOptions, postgres};
 use mz_keys::KeysDir;
 use std::fs::File;

@@ -465,7 +465,7 @@ fn a_witness_cosigns(world: &World) {
     let proven: Value = serde_json::from_str(&world.it.run(&verify)).unwrap();
     assert_eq!(proven["witnesses"], serde_json::json!(["police"]));
     // The other verifier, which is not ours, says the same.
-    let mut other = Command::new(crate::subscriber::python());
+    let mut other = Command::new(mz_stack::testing::python());
     let script = repository().join("tests/vectors/verify_proof.py");
     other.arg(script).args(["--policy", &policy_file, &file]);
     let said = other.output().unwrap();

@@ -1,9 +1,10 @@
 //! The receipt that a person keeps: the program printed in docs/consent.md, one crypto package from PyPI,
 //! nothing of ours on the checking side.
 
-use crate::subscriber::{program, python};
+use crate::subscriber::program;
 use mz_e2e::people::gives;
 use mz_e2e::{Installation, World};
+use mz_stack::testing::python;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 

@@ -2,56 +2,10 @@
 //! schema endpoint, the consumer's own certificate. Nothing of ours on the reading side.
 
 use mz_e2e::{World, bus, repository};
-use std::path::PathBuf;
+use mz_stack::testing::python;
 use std::process::Command;
 
 const TOPIC: &str = "to.police.talent-settlement.hrss.insurance.status.v1";
-
-/// A Python with the packages that the page names: `MIANZHENG_PYTHON`, else a virtual environment
-/// below `target`, filled from PyPI. Never skipped: no Python is a failure.
-pub fn python() -> PathBuf {
-    if let Some(python) = std::env::var_os("MIANZHENG_PYTHON") {
-        return python.into();
-    }
-    let venv = repository().join("target/venv");
-    let python = venv.join("bin/python");
-    let ready = |python: &PathBuf| {
-        Command::new(python)
-            .args([
-                "-c",
-                "import confluent_kafka.schema_registry.avro, cryptography",
-            ])
-            .output()
-            .is_ok_and(|output| output.status.success())
-    };
-    if ready(&python) {
-        return python;
-    }
-    let run = |program: &str, args: &[&str]| {
-        let output = Command::new(program).args(args).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{program} {args:?}:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    };
-    run("python3", &["-m", "venv", &venv.display().to_string()]);
-    let requirements = repository().join("tests/requirements.txt");
-    run(
-        &venv.join("bin/pip").display().to_string(),
-        &[
-            "install",
-            "--quiet",
-            "-r",
-            &requirements.display().to_string(),
-        ],
-    );
-    assert!(
-        ready(&python),
-        "the packages of tests/requirements.txt don't import"
-    );
-    python
-}
 
 /// The first Python block of a page.
 pub fn program(page: &str) -> String {

@@ -7,35 +7,10 @@ use std::process::{Command, Output, Stdio};
 use crate::common::{Fact, World};
 use mz_journal::ReceiptAction;
 use mz_keys::public::KeyUse;
+use mz_stack::testing::python;
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// A Python with the packages that the page names: `MIANZHENG_PYTHON`, else a virtual environment
-/// below `target`, filled from PyPI.
-fn python() -> PathBuf {
-    if let Some(python) = std::env::var_os("MIANZHENG_PYTHON") {
-        return python.into();
-    }
-    let venv = repository().join("target/venv");
-    let python = venv.join("bin/python");
-    let imports = "import confluent_kafka.schema_registry.avro, cryptography";
-    let ready = Command::new(&python).args(["-c", imports]).output();
-    if ready.is_ok_and(|output| output.status.success()) {
-        return python;
-    }
-    let made = Command::new("python3")
-        .args(["-m", "venv"])
-        .arg(&venv)
-        .status();
-    assert!(made.unwrap().success());
-    let filled = Command::new(venv.join("bin/pip"))
-        .args(["install", "--quiet", "-r"])
-        .arg(repository().join("tests/requirements.txt"))
-        .status();
-    assert!(filled.unwrap().success());
-    python
 }
 
 /// The Python block of the page that begins with this comment, in a file.

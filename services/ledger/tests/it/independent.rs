@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use mz_stack::testing::python;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
@@ -21,33 +22,6 @@ fn repository() -> PathBuf {
 /// The script that a person would call.
 pub fn script() -> PathBuf {
     repository().join("tests/vectors/verify_proof.py")
-}
-
-/// A Python with the packages of tests/requirements.txt: `MIANZHENG_PYTHON`, else a virtual environment below
-/// `target`, filled from PyPI.
-pub fn python() -> PathBuf {
-    if let Some(python) = std::env::var_os("MIANZHENG_PYTHON") {
-        return python.into();
-    }
-    let venv = repository().join("target/venv");
-    let python = venv.join("bin/python");
-    let ready = Command::new(&python)
-        .args(["-c", "import cryptography"])
-        .output();
-    if ready.is_ok_and(|output| output.status.success()) {
-        return python;
-    }
-    let made = Command::new("python3")
-        .args(["-m", "venv"])
-        .arg(&venv)
-        .status();
-    assert!(made.unwrap().success());
-    let filled = Command::new(venv.join("bin/pip"))
-        .args(["install", "--quiet", "-r"])
-        .arg(repository().join("tests/requirements.txt"))
-        .status();
-    assert!(filled.unwrap().success());
-    python
 }
 
 /// A file and what it is verified with.

@@ -8,12 +8,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use mz_contract::{BUS, IdNumber, KeyUse};
 use mz_ledger::absence::{Answer, Asked, prove, verify};
+use mz_stack::testing::python;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
 use super::{agree, policy_of};
-use crate::independent::{Case, mutated, python, script, theirs};
+use crate::independent::{Case, mutated, script, theirs};
 use crate::witness::ranges::{MINUTE, somebody};
 use crate::witness::world::{World, taken};
 

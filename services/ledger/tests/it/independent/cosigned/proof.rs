@@ -6,13 +6,14 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use mz_ledger::witness::witness_name;
+use mz_stack::testing::python;
 use mz_tlog::note::Note;
 use mz_tlog::proof::Proof;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::{AUDIT_ID, agree, our_proof};
-use crate::independent::{Case, mutated, python, script, theirs};
+use crate::independent::{Case, mutated, script, theirs};
 use crate::witness::world::World;
 
 /// A signature line's bytes, altered.
